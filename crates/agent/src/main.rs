@@ -1,0 +1,3 @@
+//! The program in the guest: PID 1.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The fcvm command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Use cases: run, exec, stop, sweep. Owns every running VM.

@@ -1,0 +1,1 @@
+//! Writes read-only file system images without root.

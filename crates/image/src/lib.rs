@@ -1,0 +1,1 @@
+//! Container images: references, transports, registries, one disk per image.

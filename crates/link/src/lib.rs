@@ -1,0 +1,1 @@
+//! Streams over one byte channel, for both ends of it.

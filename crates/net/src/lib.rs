@@ -1,0 +1,1 @@
+//! Connecting a guest: published ports, egress.

@@ -1,0 +1,6 @@
+//! Bytes between host and guest: frames, messages, the resumable session. No I/O, no sockets.
+//!
+//! The written form of this crate is `docs/protocol.md`. The asynchronous driver is in the `link` room.
+
+pub mod message;
+pub mod plan;

@@ -1,0 +1,222 @@
+//! The messages of a session: greeting, verdict, and the requests that open streams.
+//!
+//! All are JSON. Unknown fields are ignored and optional ones have defaults, because a snapshot that is restored
+//! years from now holds the agent of its day. What a stream carries after its request is said at each request.
+
+use crate::plan::Plan;
+use serde::{Deserialize, Serialize};
+
+/// The version that this build speaks. A peer with another one is refused with a sentence.
+pub const PROTOCOL: u32 = 1;
+
+/// The first message of a guest on a fresh link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The protocol that the guest speaks.
+    pub protocol: u32,
+    /// The agent's version, for people.
+    pub agent: String,
+    /// The guest kernel's boot id: equal as long as this is the same machine (or a clone of it).
+    pub boot_id: String,
+    /// How many links this agent has opened before.
+    pub generation: u64,
+}
+
+/// The host's answer to [`Hello`]: what this guest is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// A machine that has just booted, and what it is to do.
+    Boot(Box<Plan>),
+    /// The same machine as before: only the link broke. Streams go on from these offsets.
+    Continue {
+        /// What the host has received on each stream.
+        streams: Vec<StreamPosition>,
+    },
+    /// The host cannot use this guest; the reason is for people.
+    Refused {
+        /// One sentence.
+        reason: String,
+    },
+}
+
+/// How far one side has received a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamPosition {
+    /// The stream's number.
+    pub stream: u32,
+    /// Bytes received so far in this direction; a received end counts as one.
+    pub received: u64,
+}
+
+/// A stream's lanes. Bytes of all lanes of one direction share that direction's numbering and window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Lane {
+    /// The request that opens the stream (JSON), then messages of the opener and of the answerer (JSON).
+    Message = 0,
+    /// Standard input or output, or the bytes of a carried connection. On a datagram stream each frame is a datagram.
+    Data = 1,
+    /// Standard error.
+    Error = 2,
+}
+
+/// A stream that the host opens in the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostRequest {
+    /// Starts the container of the plan. Carries its stdin in, its stdout and stderr out, [`ProcessMessage`]s in,
+    /// [`ProcessEvent`]s out. Exactly once per boot.
+    Start,
+    /// Runs a command. Carries the same as [`HostRequest::Start`].
+    Exec(Exec),
+    /// Connects to a port of the container; the guest answers with one [`Dialled`], then bytes flow.
+    Dial(Dial),
+    /// Sends a signal to the container's first process, or to all of its processes. The guest answers with [`Done`].
+    Kill {
+        /// The signal's number.
+        signal: i32,
+        /// Every process of the container, not only its first.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Syncs, unmounts and powers the machine off. The guest answers with [`Done`] when file systems are clean.
+    PowerOff,
+}
+
+/// A stream that the guest opens on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestRequest {
+    /// Connects from the host on behalf of a program in the guest; the host answers with one [`Dialled`].
+    Connect(Dial),
+}
+
+/// Where to connect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dial {
+    /// TCP, or UDP with one datagram per frame.
+    pub protocol: Transport,
+    /// The destination address. For [`HostRequest::Dial`] absent: the container itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<std::net::IpAddr>,
+    /// The destination port.
+    pub port: u16,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// A connection of bytes.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// The outcome of a [`Dial`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dialled {
+    /// Bytes may flow.
+    Connected,
+    /// The Linux error number of the failed connect.
+    Failed(i32),
+}
+
+/// The outcome of a request that carries nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Done {
+    /// It was done.
+    Ok,
+    /// It was not; the reason is for people.
+    Failed(String),
+}
+
+/// A command to run in the guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Program and arguments. Bytes that are not UTF-8 do not cross (refused at the door).
+    pub command: Vec<String>,
+    /// In the container, or in the guest system around it.
+    #[serde(default)]
+    pub place: Place,
+    /// `KEY=VALUE`, over the container's own environment.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// The working directory; the container's own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// `USER[:GROUP]` by name or number; the container's own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// All capabilities.
+    #[serde(default)]
+    pub privileged: bool,
+    /// Whether stdin is carried; if not the command reads from `/dev/null`.
+    #[serde(default)]
+    pub interactive: bool,
+    /// The command outlives the stream; its output goes nowhere.
+    #[serde(default)]
+    pub detach: bool,
+}
+
+/// Where a command runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// In the container's namespaces.
+    #[default]
+    Container,
+    /// In the guest system.
+    System,
+}
+
+/// A message to a running process, on [`Lane::Message`]. The end of its stdin is the end of the direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessMessage {
+    /// Sends a signal to the process.
+    Signal(i32),
+}
+
+/// What happened to a process, on [`Lane::Message`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessEvent {
+    /// It runs.
+    Started {
+        /// Its number in the guest.
+        pid: i32,
+    },
+    /// It could not be started.
+    Failed {
+        /// Why, as an exit code: 126 cannot execute, 127 not found, 125 anything else.
+        code: u8,
+        /// Why, in a sentence.
+        reason: String,
+    },
+    /// It ended; all of its output has been sent. The last message of the stream.
+    Exited(Exit),
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    /// By its own will.
+    Code(u8),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The exit code that a shell shows: 128+N for a signal.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => u8::try_from(128 + (signal & 0x7f)).unwrap_or(u8::MAX),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The boot plan: all that the host tells a guest about itself. Computed on the host in one function.
+
+use serde::{Deserialize, Serialize};
+
+/// What a freshly booted guest is to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The guest's and the container's host name.
+    pub hostname: String,
+    /// The host's time in nanoseconds since 1970, when the plan was sent.
+    pub time_ns: i64,
+    /// Random bytes of the host for the guest's pool, as hex.
+    #[serde(default)]
+    pub entropy: String,
+    /// The disks, by the order in which the monitor attaches them.
+    pub disks: Disks,
+    /// How the guest reaches the world.
+    pub network: Network,
+    /// The container.
+    pub container: Container,
+}
+
+/// Block devices by purpose, for example `/dev/vda`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disks {
+    /// The guest system, EROFS, read-only.
+    pub system: String,
+    /// The container's image, EROFS, read-only.
+    pub image: String,
+    /// The VM's own writes, ext4.
+    pub scratch: String,
+}
+
+/// How the guest reaches the world.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// Loopback only.
+    None,
+    /// A TUN interface `tap0` whose connections and datagrams travel over the link.
+    Link {
+        /// The guest's address.
+        address: std::net::Ipv4Addr,
+        /// The prefix length.
+        prefix: u8,
+        /// The gateway; connections to it reach nothing unless the host allows its own loopback.
+        gateway: std::net::Ipv4Addr,
+        /// The resolver that the guest's `/etc/resolv.conf` names.
+        resolver: std::net::Ipv4Addr,
+    },
+}
+
+/// The container to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// The OCI runtime configuration (`config.json`), complete but for the user's numbers.
+    pub oci: serde_json::Value,
+    /// `USER[:GROUP]` by name or number, resolved by the agent in the image's `/etc/passwd` and `/etc/group`.
+    #[serde(default)]
+    pub user: String,
+    /// Whether the container's stdin is carried; if not it reads from `/dev/null`.
+    #[serde(default)]
+    pub interactive: bool,
+    /// The text of `/etc/hosts`.
+    pub hosts: String,
+    /// The text of `/etc/resolv.conf`.
+    pub resolv_conf: String,
+    /// Memory limit in bytes; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
+}

@@ -1,0 +1,1 @@
+//! Everything on disk: VM records, journal, locks, logs.

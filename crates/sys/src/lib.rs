@@ -1,0 +1,1 @@
+//! Safe Linux: namespaces, processes, devices. The only unsafe code.

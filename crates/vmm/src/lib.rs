@@ -1,0 +1,1 @@
+//! Starting and steering a monitor: qemu.

@@ -1,0 +1,3 @@
+//! Builds, generated papers, benchmarks.
+
+fn main() {}
