@@ -1,0 +1,138 @@
+//! The one description of a VM.
+
+use crate::{ContainerSpec, MiB, NetworkMode, PortMapping, VmId, VmName};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What was asked for a VM: complete, checked, and the only such description. Records embed it.
+///
+/// It holds the environment of the container, which may be secret: files that hold it have mode 0600.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSpec {
+    /// Its id, chosen when it was asked for.
+    pub id: VmId,
+    /// Its name.
+    pub name: VmName,
+    /// The image as it was asked for.
+    pub image: String,
+    /// The container in it.
+    pub container: ContainerSpec,
+    /// The machine around it.
+    pub machine: MachineShape,
+    /// How it reaches the world.
+    pub network: NetworkMode,
+    /// Ports of the host that lead to it.
+    pub ports: Vec<PortMapping>,
+    /// Whether it goes away by itself when it ends.
+    pub removal: Removal,
+    /// Whether the container's stdin is carried.
+    pub stdin: Stdin,
+    /// Whether a snapshot may be made or used for it.
+    pub snapshot: SnapshotPolicy,
+}
+
+/// The machine: what the monitor is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineShape {
+    /// Virtual processors.
+    pub cpus: u8,
+    /// Guest memory.
+    pub memory: MiB,
+    /// Which kernel.
+    pub kernel: KernelChoice,
+    /// Which monitor.
+    pub vmm: VmmChoice,
+    /// What runs the guest's instructions.
+    pub accel: Accel,
+}
+
+impl MachineShape {
+    /// The least memory that the guest's kernel, the agent and a small container fit in.
+    pub const LEAST_MEMORY: MiB = MiB(128);
+    /// Memory of a VM that asks for none.
+    pub const DEFAULT_MEMORY: MiB = MiB(512);
+    /// The most processors that a monitor is asked for.
+    pub const MOST_CPUS: u8 = 64;
+}
+
+impl Default for MachineShape {
+    fn default() -> Self {
+        Self {
+            cpus: 1,
+            memory: Self::DEFAULT_MEMORY,
+            kernel: KernelChoice::default(),
+            vmm: VmmChoice::default(),
+            accel: Accel::default(),
+        }
+    }
+}
+
+/// Which kernel a guest runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelChoice {
+    /// The one of `fcvm setup`.
+    #[default]
+    Default,
+    /// A file: an ELF or a bzImage with what the agent needs built in.
+    File(PathBuf),
+}
+
+/// Which monitor runs a VM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VmmChoice {
+    /// The best that works on this host.
+    #[default]
+    Auto,
+    /// QEMU's `microvm`.
+    Qemu,
+    /// Firecracker.
+    Firecracker,
+}
+
+/// What runs the guest's instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accel {
+    /// KVM where it runs stock kernels, software emulation elsewhere.
+    #[default]
+    Auto,
+    /// KVM or nothing.
+    Kvm,
+    /// Software emulation.
+    Tcg,
+}
+
+/// Whether a VM's record and disk stay when it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Removal {
+    /// They stay until `rm`.
+    #[default]
+    Keep,
+    /// They go at once: `--rm`.
+    Automatic,
+}
+
+/// Whether the container's stdin is carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stdin {
+    /// It reads from `/dev/null`.
+    #[default]
+    Null,
+    /// `-i`.
+    Carried,
+}
+
+/// Whether a snapshot may be made or used for a VM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotPolicy {
+    /// Where it helps.
+    #[default]
+    Allowed,
+    /// Never: `--no-snapshot`.
+    Never,
+}
