@@ -1,0 +1,69 @@
+//! What was asked for a VM and what became of it.
+
+use fcvm_spec::{Phase, PortMapping, VmSpec};
+use serde::{Deserialize, Serialize};
+
+/// The record of one VM. Its owner alone writes it; what a later version adds has a default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmRecord {
+    /// What was asked.
+    pub spec: VmSpec,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Nanoseconds since 1970 when it was asked for.
+    pub created_ns: i64,
+    /// The same when its container started.
+    #[serde(default)]
+    pub started_ns: Option<i64>,
+    /// The process that runs its driver.
+    pub owner: Owner,
+    /// The monitor's process, while there is one.
+    #[serde(default)]
+    pub monitor: Option<Monitor>,
+    /// The digest of the image, once known.
+    #[serde(default)]
+    pub image_digest: Option<String>,
+    /// The command that really runs, from the image and what was asked.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// The ports that the owner really listens on.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
+    /// How it ended.
+    #[serde(default)]
+    pub ended: Option<Ended>,
+}
+
+/// A process, by what cannot be confused with a later one of the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its number.
+    pub pid: u32,
+    /// Field 22 of `/proc/PID/stat`.
+    pub start_time: u64,
+}
+
+/// The monitor of a live VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// Its outermost process.
+    pub process: Owner,
+    /// Which program it is, for example `qemu`.
+    pub backend: String,
+    /// What runs the guest's instructions, for example `tcg`.
+    pub accel: String,
+    /// Why that was chosen.
+    pub reason: String,
+}
+
+/// How a VM ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When, in nanoseconds since 1970.
+    pub at_ns: i64,
+    /// The container's exit code; podman's 125, 126, 127 and 128+N included.
+    pub code: u8,
+    /// Why, where it was not the container's own doing.
+    #[serde(default)]
+    pub reason: Option<String>,
+}

@@ -1,0 +1,126 @@
+use super::*;
+use fcvm_spec::{ContainerSpec, MachineShape, NetworkMode, Phase, Removal, SnapshotPolicy, Stdin, VmId, VmSpec};
+
+fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
+    let spec = VmSpec {
+        id: VmId::from_random([seed; 32]),
+        name: name.parse().unwrap(),
+        image: "busybox".to_owned(),
+        container: ContainerSpec::default(),
+        machine: MachineShape::default(),
+        network: NetworkMode::Default,
+        ports: Vec::new(),
+        removal,
+        stdin: Stdin::Null,
+        snapshot: SnapshotPolicy::Allowed,
+    };
+    VmRecord {
+        spec,
+        phase: Phase::Starting,
+        created_ns: 1,
+        started_ns: None,
+        owner: Owner::current(),
+        monitor: None,
+        image_digest: None,
+        command: Vec::new(),
+        ports: Vec::new(),
+        ended: None,
+    }
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("data")).unwrap();
+    (dir, store)
+}
+
+#[test]
+fn of_two_vms_with_one_name_exactly_one_is_made() {
+    let (_dir, store) = store();
+    let first = store.create_vm(record("web", 1, Removal::Keep)).unwrap();
+    let error = store.create_vm(record("web", 2, Removal::Keep)).unwrap_err();
+    assert!(matches!(error, Error::NameInUse { .. }), "{error}");
+    assert_eq!(store.vms().unwrap().len(), 1);
+    first.discard().unwrap();
+    store.create_vm(record("web", 3, Removal::Keep)).unwrap();
+}
+
+#[test]
+fn a_vm_is_found_by_name_id_and_beginning_of_id() {
+    let (_dir, store) = store();
+    let vm = store.create_vm(record("web", 0xab, Removal::Keep)).unwrap();
+    for text in ["web", "ab", "abab", vm.dir().id().as_str()] {
+        assert_eq!(store.find_vm(text).unwrap().id(), vm.dir().id(), "{text}");
+    }
+    for text in ["", "cd", "../vms", "webx", &"a".repeat(3000)] {
+        assert!(matches!(store.find_vm(text), Err(Error::NoSuchVm(_))), "{text}");
+    }
+}
+
+#[test]
+fn a_live_vm_is_not_swept() {
+    let (_dir, store) = store();
+    let vm = store.create_vm(record("web", 1, Removal::Automatic)).unwrap();
+    assert_eq!(store.sweep().unwrap(), []);
+    assert!(vm.dir().is_owned());
+}
+
+#[test]
+fn a_vm_whose_owner_died_while_starting_leaves_nothing() {
+    let (_dir, store) = store();
+    drop(store.create_vm(record("web", 1, Removal::Keep)).unwrap());
+    assert_eq!(store.sweep().unwrap().len(), 1);
+    assert!(store.vms().unwrap().is_empty());
+    assert!(matches!(store.find_vm("web"), Err(Error::NoSuchVm(_))));
+}
+
+#[test]
+fn a_vm_whose_owner_died_while_running_keeps_its_record_unless_rm_was_asked() {
+    let (_dir, store) = store();
+    for (name, seed, removal) in [("kept", 1, Removal::Keep), ("gone", 2, Removal::Automatic)] {
+        let mut vm = store.create_vm(record(name, seed, removal)).unwrap();
+        vm.update(|record| record.phase = Phase::Running).unwrap();
+    }
+    assert_eq!(store.sweep().unwrap().len(), 2);
+    assert!(store.find_vm("gone").is_err());
+    let record = store.find_vm("kept").unwrap().record().unwrap();
+    assert_eq!((record.phase, record.ended.map(|ended| ended.code)), (Phase::Exited, Some(137)));
+    assert_eq!(store.sweep().unwrap(), []);
+}
+
+#[test]
+fn the_sweep_ends_a_monitor_that_outlived_its_owner() {
+    let (_dir, store) = store();
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut vm = store.create_vm(record("web", 1, Removal::Keep)).unwrap();
+    let process = Owner::of(child.id()).unwrap();
+    let (backend, accel, reason) = ("qemu".to_owned(), "tcg".to_owned(), String::new());
+    vm.update(|record| record.monitor = Some(Monitor { process, backend, accel, reason })).unwrap();
+    drop(vm);
+    store.sweep().unwrap();
+    assert!(!child.wait().unwrap().success());
+}
+
+#[test]
+fn a_directory_that_was_never_finished_is_swept() {
+    let (_dir, store) = store();
+    let id = VmId::from_random([9; 32]);
+    fs::create_dir(store.vms_dir().join(id.as_str())).unwrap();
+    assert_eq!(store.sweep().unwrap(), [Swept::Removed(id.short().to_owned())]);
+}
+
+#[test]
+fn a_data_directory_of_another_format_is_refused() {
+    let (dir, _store) = store();
+    fs::write(dir.path().join("data/format"), "99\n").unwrap();
+    assert!(matches!(Store::open(&dir.path().join("data")), Err(Error::Format { .. })));
+}
+
+#[test]
+fn files_that_hold_the_environment_are_the_owners_only() {
+    let (_dir, store) = store();
+    let vm = store.create_vm(record("web", 1, Removal::Keep)).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(vm.dir().path()), 0o700);
+    assert_eq!(mode(&vm.dir().path().join("record.json")), 0o600);
+}

@@ -1,0 +1,224 @@
+//! The directory of one VM: found by anyone, owned by one process at a time.
+
+use crate::{Error, Owner, Store, VmRecord, file};
+use fcvm_spec::{VmId, VmName};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// The directory of a VM that may be owned by another process.
+#[derive(Clone, Debug)]
+pub struct VmDir {
+    id: VmId,
+    path: PathBuf,
+    store: Store,
+}
+
+/// The directory of a VM that this process owns, as long as this value lives.
+#[derive(Debug)]
+pub struct OwnedVm {
+    dir: VmDir,
+    record: VmRecord,
+    // Held, never read: the kernel gives it back when the process dies in whatever way.
+    _lock: File,
+}
+
+impl Store {
+    /// Makes the directory of a new VM and takes its name, or leaves nothing.
+    pub fn create_vm(&self, record: VmRecord) -> Result<OwnedVm, Error> {
+        let guard = self.exclusive()?;
+        let id = record.spec.id.clone();
+        let dir = VmDir { path: self.vms_dir().join(id.as_str()), id, store: self.clone() };
+        fs::DirBuilder::new().mode(0o700).create(&dir.path).map_err(Error::file("create directory", &dir.path))?;
+        let owned = dir.clone().settle(record);
+        if owned.is_err() {
+            let _ = file::remove_tree(&dir.path);
+        }
+        drop(guard);
+        owned
+    }
+
+    /// Finds a VM by name, id, or the beginning of an id.
+    pub fn find_vm(&self, text: &str) -> Result<VmDir, Error> {
+        if let Some(holder) = text.parse::<VmName>().ok().and_then(|name| self.holder(&name).transpose()).transpose()? {
+            let dir = self.vm_dir(holder);
+            if dir.path.is_dir() {
+                return Ok(dir);
+            }
+        }
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.is_empty() || text.len() > 64 || !text.bytes().all(hex) {
+            return Err(Error::NoSuchVm(text.chars().take(80).collect()));
+        }
+        let mut found = self.vms()?.into_iter().filter(|vm| vm.id.as_str().starts_with(text));
+        match (found.next(), found.next()) {
+            (Some(vm), None) => Ok(vm),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(text.to_owned())),
+            (None, _) => Err(Error::NoSuchVm(text.to_owned())),
+        }
+    }
+
+    /// Returns every VM's directory, in no order.
+    pub fn vms(&self) -> Result<Vec<VmDir>, Error> {
+        let path = self.vms_dir();
+        let entries = fs::read_dir(&path).map_err(Error::file("list", &path))?;
+        let id = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+        Ok(entries.filter_map(id).map(|id| self.vm_dir(id)).collect())
+    }
+
+    fn vm_dir(&self, id: VmId) -> VmDir {
+        VmDir { path: self.vms_dir().join(id.as_str()), id, store: self.clone() }
+    }
+}
+
+impl VmDir {
+    /// The VM's id.
+    pub fn id(&self) -> &VmId {
+        &self.id
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The socket on which the owner answers.
+    pub fn control_socket(&self) -> PathBuf {
+        self.path.join("control.sock")
+    }
+
+    /// The monitor's world.
+    pub fn run_dir(&self) -> PathBuf {
+        self.path.join("run")
+    }
+
+    /// The disk of the VM's own writes.
+    pub fn scratch_disk(&self) -> PathBuf {
+        self.path.join("scratch.ext4")
+    }
+
+    /// The last of the serial console.
+    pub fn console_log(&self) -> PathBuf {
+        self.path.join("console.log")
+    }
+
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.path.join("record.json")
+    }
+
+    /// Reads the record.
+    pub fn record(&self) -> Result<VmRecord, Error> {
+        let path = self.record_path();
+        let bytes = fs::read(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::NoSuchVm(self.id.short().to_owned()),
+            _ => Error::file("read", &path)(error),
+        })?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })
+    }
+
+    /// Whether some process owns the VM now.
+    pub fn is_owned(&self) -> bool {
+        match File::open(self.lock_path()) {
+            Ok(lock) => matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)),
+            Err(_) => false,
+        }
+    }
+
+    /// Waits until no process owns the VM. Blocks; the lock is the kernel's, so a killed owner ends the wait.
+    pub fn wait_until_free(&self) -> Result<(), Error> {
+        match File::open(self.lock_path()) {
+            Ok(lock) => lock.lock_shared().map_err(Error::file("lock", &self.lock_path())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::file("open", &self.lock_path())(error)),
+        }
+    }
+
+    /// Removes an ended VM: its name, its directory and all in it.
+    pub fn remove(&self) -> Result<(), Error> {
+        if let Ok(record) = self.record() {
+            self.store.free_name(&record.spec.name, &self.id)?;
+        }
+        file::remove_tree(&self.path)
+    }
+
+    /// Writes what outlives the machine and drops what does not: the directory of an ended VM is small and has no lock.
+    pub(crate) fn retire(&self, record: &VmRecord) -> Result<(), Error> {
+        file::remove_tree(&self.run_dir())?;
+        file::remove(&self.control_socket())?;
+        self.write(record)?;
+        file::remove(&self.lock_path())
+    }
+
+    fn write(&self, record: &VmRecord) -> Result<(), Error> {
+        let text = serde_json::to_vec_pretty(record).expect("a record has no maps with keys that are not text");
+        file::write_atomic(&self.record_path(), &text, 0o600)
+    }
+
+    fn settle(self, record: VmRecord) -> Result<OwnedVm, Error> {
+        let lock = file::open_lock(&self.lock_path())?;
+        lock.lock().map_err(Error::file("lock", &self.lock_path()))?;
+        self.write(&record)?;
+        self.store.claim_name(&record.spec.name, &self.id)?;
+        Ok(OwnedVm { dir: self, record, _lock: lock })
+    }
+}
+
+impl OwnedVm {
+    /// The directory.
+    pub fn dir(&self) -> &VmDir {
+        &self.dir
+    }
+
+    /// The record as it was last written.
+    pub fn record(&self) -> &VmRecord {
+        &self.record
+    }
+
+    /// Changes the record and writes it.
+    pub fn update(&mut self, change: impl FnOnce(&mut VmRecord)) -> Result<(), Error> {
+        change(&mut self.record);
+        self.dir.write(&self.record)
+    }
+
+    /// Ends the ownership of a VM whose machine is gone: keeps its record and disk, or removes all.
+    pub fn release(self) -> Result<(), Error> {
+        match self.record.spec.removal {
+            fcvm_spec::Removal::Automatic => self.discard(),
+            fcvm_spec::Removal::Keep => self.dir.retire(&self.record),
+        }
+    }
+
+    /// Removes the VM and all it left.
+    pub fn discard(self) -> Result<(), Error> {
+        self.dir.remove()
+    }
+}
+
+impl Owner {
+    /// Describes the calling process.
+    pub fn current() -> Self {
+        let pid = std::process::id();
+        Self { pid, start_time: start_time(pid).unwrap_or(0) }
+    }
+
+    /// Describes the process `pid` as it is now; none if there is none.
+    pub fn of(pid: u32) -> Option<Self> {
+        Some(Self { pid, start_time: start_time(pid)? })
+    }
+
+    /// Whether this very process still runs.
+    pub fn is_alive(&self) -> bool {
+        start_time(self.pid) == Some(self.start_time)
+    }
+}
+
+/// Field 22 of `/proc/PID/stat`; the second field is in parentheses and may hold anything.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
