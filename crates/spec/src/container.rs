@@ -43,6 +43,10 @@ pub struct ContainerSpec {
     pub dns: Vec<IpAddr>,
     /// `--add-host`.
     pub add_host: Vec<HostEntry>,
+    /// `--memory`: what the container may use, in bytes; the machine has a little more.
+    pub memory: Option<u64>,
+    /// `--cpus` in thousandths of a processor; the machine has that many, rounded up.
+    pub cpu_milli: Option<u32>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
 }

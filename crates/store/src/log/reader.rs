@@ -52,7 +52,7 @@ impl LogReader {
     }
 
     /// Returns the next entry, or none where the log ends for now.
-    pub fn next(&mut self) -> Result<Option<Entry>, Error> {
+    pub fn read_entry(&mut self) -> Result<Option<Entry>, Error> {
         if let Some(entry) = self.ready.pop_front() {
             return Ok(Some(entry));
         }
@@ -83,7 +83,7 @@ impl LogReader {
     fn keep_last(&mut self, lines: usize) -> Result<(), Error> {
         let mut kept = VecDeque::new();
         let mut ends = 0;
-        while let Some(entry) = self.next()? {
+        while let Some(entry) = self.read_entry()? {
             ends += usize::from(entry.ends_line());
             kept.push_back(entry);
             let open = usize::from(kept.back().is_some_and(|last: &Entry| !last.ends_line()));

@@ -1,7 +1,7 @@
 use super::*;
 
 fn all(reader: &mut LogReader) -> Vec<u8> {
-    std::iter::from_fn(|| reader.next().expect("the log is readable")).flat_map(|entry| entry.bytes).collect()
+    std::iter::from_fn(|| reader.read_entry().expect("the log is readable")).flat_map(|entry| entry.bytes).collect()
 }
 
 #[test]
@@ -15,7 +15,7 @@ fn every_byte_comes_back_whatever_it_is() {
     let mut reader = LogReader::open(dir.path(), Filter::default()).unwrap();
     assert_eq!(all(&mut reader), bytes);
     writer.write(Source::Stderr, b" yet").unwrap();
-    let entry = reader.next().unwrap().unwrap();
+    let entry = reader.read_entry().unwrap().unwrap();
     assert_eq!((entry.source, entry.bytes.as_slice()), (Source::Stderr, b" yet".as_slice()));
 }
 
