@@ -1,1 +1,12 @@
-//! Stories against real VMs.
+//! Stories against real VMs: each test has a data directory of its own and leaves nothing behind.
+//!
+//! `make test` says where the programs are (`FCVM_BIN`, `FCVM_AGENT_BIN`). What comes from `fcvm setup` is made once for
+//! all tests of a checkout and linked into each data directory.
+
+mod fixture;
+mod host;
+mod program;
+
+pub use fixture::{BUSYBOX, busybox_archive, busybox_layout};
+pub use host::{Host, Run, free_port, sha256};
+pub use program::{Finished, Started};

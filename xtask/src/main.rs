@@ -1,3 +1,16 @@
-//! Builds, generated papers, benchmarks.
+//! Chores that are not part of the product: `cargo xtask bench run`.
 
-fn main() {}
+mod bench;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "usage: cargo xtask bench run [--runs N] [--out FILE]";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["bench", "run", options @ ..] => bench::run(&bench::Options::parse(options)?),
+        _ => bail!(USAGE),
+    }
+}

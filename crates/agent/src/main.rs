@@ -1,3 +1,41 @@
-//! The program in the guest: PID 1.
+//! The program in the guest: PID 1. Boots, greets the host, does what it is told, powers off.
+//!
+//! Started anew with the argument `join` it is the helper that enters the container for one command ([`join`]).
 
-fn main() {}
+mod boot;
+mod cgroup;
+mod command;
+mod container;
+mod dial;
+mod exec;
+mod files;
+mod join;
+mod power;
+mod pump;
+mod reaper;
+mod serve;
+mod user;
+mod world;
+
+use anyhow::{Context, Result};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(join::ARGUMENT) {
+        return join::main();
+    }
+    // A panic of PID 1 would be a panic of the kernel: whatever happens, the machine is powered off with a word.
+    let lived = std::panic::catch_unwind(live);
+    match lived {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => eprintln!("fcvm-agent: {error:#}"),
+        Err(_) => eprintln!("fcvm-agent: a defect ended the agent"),
+    }
+    power::off()
+}
+
+fn live() -> Result<()> {
+    boot::early()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(serve::serve())
+}

@@ -2,5 +2,9 @@
 //!
 //! The written form of this crate is `docs/protocol.md`. The asynchronous driver is in the `link` room.
 
+pub mod frame;
 pub mod message;
 pub mod plan;
+pub mod preamble;
+pub mod session;
+pub mod version;

@@ -40,6 +40,13 @@ pub enum Verdict {
     },
 }
 
+/// The guest's answer to [`Verdict::Continue`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continued {
+    /// What the guest has received on each stream.
+    pub streams: Vec<StreamPosition>,
+}
+
 /// How far one side has received a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamPosition {
@@ -173,12 +180,14 @@ pub enum Place {
     System,
 }
 
-/// A message to a running process, on [`Lane::Message`]. The end of its stdin is the end of the direction.
+/// A message to a running process, on [`Lane::Message`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProcessMessage {
     /// Sends a signal to the process.
     Signal(i32),
+    /// Its stdin ends here; signals may still follow. The end of the direction ends its stdin too.
+    EndOfInput,
 }
 
 /// What happened to a process, on [`Lane::Message`].

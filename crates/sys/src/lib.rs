@@ -1,1 +1,9 @@
 //! Safe Linux: namespaces, processes, devices. The only unsafe code.
+
+pub mod descriptor;
+pub mod guest;
+pub mod jail;
+pub mod kvm;
+pub mod memfd;
+pub mod process;
+pub mod tsc;

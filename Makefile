@@ -1,0 +1,68 @@
+# The commands of this project. `make demo` and `make test` are all a stranger needs.
+#
+#   make demo                     install, build, set up, run a container in a microVM
+#   make test                     everything, virtual machines included
+#   make test FILTER=exec STREAM=1   a part of it with live output
+#   make test-unit                what needs no VM
+#   make install PREFIX=/usr/local
+
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+FILTER ?=
+STREAM ?=
+
+MACHINE := $(shell uname -m)
+AGENT_TARGET := $(MACHINE)-unknown-linux-musl
+AGENT := target/$(AGENT_TARGET)/release/fcvm-agent
+FCVM := target/release/fcvm
+NEXTEST := cargo nextest run --cargo-quiet $(if $(STREAM),--no-capture,)
+
+.PHONY: demo build agent test test-unit lint check-arch deps deps-test install check-stack bench clean
+
+demo: deps build
+	@scripts/demo
+
+build: agent
+	cargo build --release --locked -p fcvm-cli
+	@cp -f $(AGENT) target/release/fcvm-agent
+
+agent:
+	cargo build --release --locked -p fcvm-agent --target $(AGENT_TARGET)
+
+# VM tests use the release build: under software emulation the guest is slow enough.
+test: deps-test build
+	FCVM_BIN=$(abspath $(FCVM)) FCVM_AGENT_BIN=$(abspath $(AGENT)) \
+	  $(NEXTEST) --locked --workspace $(if $(FILTER),-E 'test($(FILTER))',)
+
+test-unit:
+	$(NEXTEST) --locked --workspace --exclude fcvm-e2e $(if $(FILTER),-E 'test($(FILTER))',)
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# Every line compiles for the other architecture too: the agent as it is built, the rest with the same target.
+check-arch:
+	scripts/check-arch
+
+deps:
+	@scripts/install-deps run
+
+deps-test:
+	@scripts/install-deps test
+
+install: build
+	install -Dm755 $(FCVM) $(DESTDIR)$(PREFIX)/bin/fcvm
+	install -Dm755 $(AGENT) $(DESTDIR)$(PREFIX)/lib/fcvm/fcvm-agent
+	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man1
+	$(FCVM) man $(DESTDIR)$(PREFIX)/share/man/man1
+
+# Stacked pull requests: each branch must descend from the one before it. make check-stack STACK="first second third"
+check-stack:
+	@scripts/check-stack $(STACK)
+
+bench: build
+	cargo run --release --locked -p xtask -- bench run
+
+clean:
+	cargo clean

@@ -1,0 +1,60 @@
+//! The first milliseconds: file systems of the kernel, modules, the link's port.
+
+use anyhow::{Context, Result};
+use rustix::mount::{MountFlags, mount};
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+const MODULES: &str = "/modules";
+/// The name of the link's port, as the monitor gives it.
+const PORT_NAME: &str = "fcvm.link";
+
+/// Mounts what the kernel offers and loads what the link and the disks need.
+pub(crate) fn early() -> Result<()> {
+    for (kind, place) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run")] {
+        let _ = fs::create_dir(place);
+        let flags = MountFlags::NOSUID | if kind == "devtmpfs" { MountFlags::empty() } else { MountFlags::NODEV };
+        match mount(kind, place, kind, flags, None::<&CStr>) {
+            // The kernel mounts /dev by itself where it was built so.
+            Ok(()) | Err(rustix::io::Errno::BUSY) => {}
+            Err(error) => return Err(error).with_context(|| format!("mount {place}")),
+        }
+    }
+    load_list("boot.list")
+}
+
+/// Loads the modules of a list in its order.
+fn load_list(list: &str) -> Result<()> {
+    let path = Path::new(MODULES).join(list);
+    let names = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    names.lines().filter(|name| !name.is_empty()).try_for_each(load_module)
+}
+
+/// Loads one module, all that it needs being there. That it is in the kernel already is no error; nor is that there is
+/// no file of it, since a kernel of the user's own has built in what is needed.
+pub(crate) fn load_module(name: &str) -> Result<()> {
+    let path = Path::new(MODULES).join(name);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("open {}", path.display())),
+    };
+    match rustix::system::finit_module(&file, c"", 0) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("load module {name}")),
+    }
+}
+
+/// Finds the link's port among the virtio ports.
+pub(crate) fn link_port() -> Result<PathBuf> {
+    let dir = Path::new("/sys/class/virtio-ports");
+    let ports = fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))?;
+    for port in ports.flatten() {
+        let name = fs::read_to_string(port.path().join("name")).unwrap_or_default();
+        if name.trim() == PORT_NAME {
+            return Ok(Path::new("/dev").join(port.file_name()));
+        }
+    }
+    anyhow::bail!("no virtio port is named {PORT_NAME}")
+}

@@ -1,0 +1,113 @@
+//! The container: started once by crun from the host's configuration, and afterwards the agent's own child.
+
+use crate::command::{self, Input};
+use crate::exec::Refusal;
+use crate::join::find_program_in;
+use crate::pump::Pipes;
+use crate::reaper::Reaper;
+use crate::{cgroup, user, world};
+use anyhow::{Context, Result};
+use fcvm_proto::message::Exit;
+use fcvm_proto::plan;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A running container, as later commands need to know it.
+#[derive(Clone, Debug)]
+pub(crate) struct Container {
+    /// Its first process.
+    pub(crate) pid: i32,
+    pub(crate) env: Vec<String>,
+    pub(crate) workdir: String,
+    pub(crate) user: String,
+    /// Names with their `CAP_` prefix.
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) no_new_privileges: bool,
+}
+
+const NAME: &str = "container";
+const CRUN: &str = "/usr/bin/crun";
+const LOG: &str = "/run/fcvm/crun.log";
+const PID_FILE: &str = "/run/fcvm/pid";
+
+/// Starts the container of a plan; returns it and our ends of its streams.
+pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Container, Pipes), Refusal> {
+    let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
+    let root = Path::new(world::DIR).join("rootfs");
+    let mut oci = plan.oci.clone();
+    let env = complete(&mut oci, &plan.user, &root)?;
+    let name = oci["process"]["args"][0].as_str().unwrap_or_default();
+    find_program_in(&root, name, &env).map_err(|failure| Refusal::new(failure.code, failure.reason))?;
+    let bundle = Path::new(world::DIR).join("bundle");
+    fs::write(bundle.join("config.json"), oci.to_string()).context("write the bundle").map_err(failed)?;
+    let input = if plan.interactive { Input::Carried } else { Input::Null };
+    let (crun, pipes) = command::start(crun(&bundle), input).context("start crun").map_err(failed)?;
+    match reaper.ended(crun).await {
+        Ok(Exit::Code(0)) => {}
+        _ => return Err(Refusal::new(125, complaint())),
+    }
+    let pid = fs::read_to_string(PID_FILE).context("read the container's number").map_err(failed)?;
+    let pid = pid.trim().parse().context("read the container's number").map_err(failed)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let container = Container {
+        pid,
+        env,
+        workdir: text(&oci["process"]["cwd"]),
+        user: plan.user.clone(),
+        capabilities: texts(&oci["process"]["capabilities"]["bounding"]),
+        no_new_privileges: oci["process"]["noNewPrivileges"].as_bool().unwrap_or(false),
+    };
+    Ok((container, pipes))
+}
+
+fn crun(bundle: &Path) -> Command {
+    let mut command = Command::new(CRUN);
+    command.args([
+        "--cgroup-manager=cgroupfs",
+        "--log-format=text",
+        "--log",
+        LOG,
+        "run",
+        "--detach",
+        "--pid-file",
+        PID_FILE,
+    ]);
+    command.arg("--bundle").arg(bundle).arg(NAME);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+    command
+}
+
+/// Fills in what only the image knows: the user's numbers and home. Returns the environment.
+fn complete(oci: &mut Value, user: &str, root: &Path) -> Result<Vec<String>, Refusal> {
+    let identity = user::resolve(root, user).map_err(|unknown| Refusal::new(125, unknown.to_string()))?;
+    let mut env = texts(&oci["process"]["env"]);
+    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
+        env.push(format!("HOME={}", identity.home));
+    }
+    oci["process"]["user"] = json!({ "uid": identity.uid, "gid": identity.gid, "additionalGids": identity.groups });
+    oci["process"]["env"] = json!(env);
+    Ok(env)
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+/// What crun said last.
+fn complaint() -> String {
+    let log = fs::read_to_string(LOG).unwrap_or_default();
+    log.lines().last().map_or_else(|| "crun failed without a word".to_owned(), |line| format!("crun: {line}"))
+}
+
+impl Container {
+    /// Sends a signal to the first process, or to every process.
+    pub(crate) fn signal(&self, number: i32, all: bool) {
+        let everyone = || cgroup::of(self.pid).map(|dir: PathBuf| cgroup::processes(&dir)).unwrap_or_default();
+        let targets = if all { everyone() } else { vec![self.pid] };
+        for pid in targets {
+            crate::pump::signal(pid, number);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Makes the world that a plan describes: clock, disks, root, network. Each step once, in this order.
+
+use crate::{boot, cgroup};
+use anyhow::{Context, Result};
+use fcvm_proto::plan::{Network, Plan};
+use rustix::mount::{MountFlags, mount, mount_move};
+use std::ffi::CStr;
+use std::fs;
+use std::path::Path;
+
+/// Where the agent keeps what the container is made of.
+pub(crate) const DIR: &str = "/run/fcvm";
+
+/// Applies a boot plan up to the point where the container can start.
+pub(crate) fn build(plan: &Plan) -> Result<()> {
+    fcvm_sys::guest::set_clock(plan.time_ns).context("set the clock")?;
+    fcvm_sys::guest::add_entropy(&hex(&plan.entropy)).context("credit the host's random bytes")?;
+    rustix::system::sethostname(plan.hostname.as_bytes()).context("set the host name")?;
+    if matches!(plan.network, Network::Link { .. }) {
+        boot::load_module("tun.ko")?;
+    }
+    enter_system(&plan.disks.system)?;
+    for name in ["image", "scratch", "rootfs", "bundle"] {
+        fs::create_dir_all(Path::new(DIR).join(name)).with_context(|| format!("make {DIR}/{name}"))?;
+    }
+    attach(&plan.disks.image, "/run/fcvm/image", "erofs", MountFlags::RDONLY, c"")?;
+    attach(&plan.disks.scratch, "/run/fcvm/scratch", "ext4", MountFlags::NOATIME, c"discard")?;
+    for name in ["upper", "work"] {
+        fs::create_dir_all(Path::new("/run/fcvm/scratch").join(name)).context("prepare the scratch disk")?;
+    }
+    let layers = c"lowerdir=/run/fcvm/image,upperdir=/run/fcvm/scratch/upper,workdir=/run/fcvm/scratch/work";
+    attach("overlay", "/run/fcvm/rootfs", "overlay", MountFlags::empty(), layers)?;
+    write_files(plan)?;
+    cgroup::prepare()?;
+    fcvm_sys::guest::bring_up("lo", None, None).context("bring up loopback")
+}
+
+/// Makes the system disk the root. The agent's own file stays reachable through `/proc/self/exe`.
+fn enter_system(device: &str) -> Result<()> {
+    const NEW: &str = "/newroot";
+    let _ = fs::create_dir(NEW);
+    attach(device, NEW, "erofs", MountFlags::RDONLY, c"")?;
+    for place in ["/proc", "/sys", "/dev", "/run"] {
+        mount_move(place, format!("{NEW}{place}")).with_context(|| format!("move {place}"))?;
+    }
+    rustix::process::chdir(NEW).context("enter the system disk")?;
+    mount_move(NEW, "/").context("make the system disk the root")?;
+    rustix::process::chroot(".").context("enter the root")?;
+    rustix::process::chdir("/").context("enter the root")?;
+    for (kind, place) in
+        [("tmpfs", "/tmp"), ("devpts", "/dev/pts"), ("tmpfs", "/dev/shm"), ("cgroup2", "/sys/fs/cgroup")]
+    {
+        let _ = fs::create_dir(place);
+        attach(kind, place, kind, MountFlags::NOSUID, c"")?;
+    }
+    Ok(())
+}
+
+fn attach(source: &str, place: &str, kind: &str, flags: MountFlags, options: &CStr) -> Result<()> {
+    let options = (!options.is_empty()).then_some(options);
+    mount(source, place, kind, flags, options).with_context(|| format!("mount {source} on {place}"))
+}
+
+/// Writes the files that the container's configuration binds over the image's.
+fn write_files(plan: &Plan) -> Result<()> {
+    let hostname = format!("{}\n", plan.hostname);
+    for (name, text) in
+        [("hosts", &plan.container.hosts), ("resolv.conf", &plan.container.resolv_conf), ("hostname", &hostname)]
+    {
+        let path = Path::new(DIR).join(name);
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        // The system disk's own /etc leads here.
+        let _ = fs::write(Path::new("/run").join(name), text);
+    }
+    Ok(())
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits = text.as_bytes().chunks_exact(2);
+    digits.filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}

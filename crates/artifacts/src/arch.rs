@@ -1,0 +1,15 @@
+//! What differs by architecture: package names and the kernel's file.
+
+/// The package whose dependency is the newest cloud kernel.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const KERNEL_META: &str = "linux-image-cloud-amd64";
+/// The package whose dependency is the newest cloud kernel.
+#[cfg(target_arch = "aarch64")]
+pub(crate) const KERNEL_META: &str = "linux-image-cloud-arm64";
+
+/// The monitor's program and package.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const MONITOR: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
+/// The monitor's program and package.
+#[cfg(target_arch = "aarch64")]
+pub(crate) const MONITOR: (&str, &str) = ("qemu-system-aarch64", "qemu-system-arm");

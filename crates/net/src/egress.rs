@@ -1,0 +1,85 @@
+//! Connections that leave the guest: each is a stream that the guest opened, and a socket that the owner opens for it.
+
+use crate::address::Translation;
+use crate::udp;
+use fcvm_link::{Opened, Receiver, Sender, relay};
+use fcvm_proto::message::{Dial, Dialled, GuestRequest, Transport};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use tokio::net::{TcpStream, UdpSocket};
+
+/// Answers the guest's requests for connections.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    /// Absent in `--network none`: everything is unreachable.
+    translation: Option<Arc<Translation>>,
+}
+
+impl Egress {
+    /// Makes an egress with this view of the world.
+    pub fn new(translation: Option<Translation>) -> Self {
+        Self { translation: translation.map(Arc::new) }
+    }
+
+    /// Serves one stream of the guest until it ends. What the guest asks wrongly is reset with a sentence.
+    pub async fn serve(self, opened: Opened) {
+        let request = opened.request::<GuestRequest>();
+        let (sender, receiver) = opened.stream.split();
+        match request {
+            Ok(GuestRequest::Connect(dial)) => {
+                if let Err(error) = self.connect(dial, sender, receiver).await {
+                    tracing::debug!(%error, "a connection of the guest ended early");
+                }
+            }
+            Err(error) => sender.reset(&format!("this host does not know the request: {error}")),
+        }
+    }
+
+    async fn connect(&self, dial: Dial, mut sender: Sender, receiver: Receiver) -> io::Result<()> {
+        let unreachable = rustix::io::Errno::NETUNREACH.raw_os_error();
+        let translation = self.translation.as_ref().ok_or(unreachable);
+        let place = match (translation, dial.address) {
+            (Ok(translation), Some(address)) => translation.translate(address, dial.port),
+            _ => Err(unreachable),
+        };
+        match (place, dial.protocol) {
+            (Err(errno), _) => refuse(sender, errno).await,
+            (Ok(place), Transport::Tcp) => match TcpStream::connect(place).await {
+                Ok(connection) => {
+                    connection.set_nodelay(true)?;
+                    sender.message(&Dialled::Connected).await.map_err(io::Error::other)?;
+                    relay::join(sender, receiver, connection).await.map_err(io::Error::other)
+                }
+                Err(error) => refuse(sender, errno(&error)).await,
+            },
+            (Ok(place), Transport::Udp) => match udp_socket(place).await {
+                Ok(socket) => {
+                    sender.message(&Dialled::Connected).await.map_err(io::Error::other)?;
+                    udp::relay(sender, receiver, &socket).await
+                }
+                Err(error) => refuse(sender, errno(&error)).await,
+            },
+        }
+    }
+}
+
+async fn refuse(mut sender: Sender, errno: i32) -> io::Result<()> {
+    sender.message(&Dialled::Failed(errno)).await.map_err(io::Error::other)?;
+    sender.finish();
+    Ok(())
+}
+
+async fn udp_socket(place: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match place {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(place).await?;
+    Ok(socket)
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error())
+}

@@ -1,0 +1,226 @@
+//! Samples of every message and frame of protocol 1. They must decode for ever: a snapshot that is restored years from
+//! now holds the agent of its day. A sample is never changed; a new message or form gets a new one.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use bytes::{Bytes, BytesMut};
+use fcvm_proto::frame::{Flags, Frame, Header, Kind};
+use fcvm_proto::message::*;
+use fcvm_proto::plan::{Container, Disks, Network, Plan};
+use fcvm_proto::preamble::{Answering, Calling, Heard};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// Decodes samples and notes which were.
+#[derive(Default)]
+struct Samples(BTreeSet<String>);
+
+impl Samples {
+    /// The sample means this value.
+    fn means<T: DeserializeOwned + PartialEq + Debug>(&mut self, name: &str, value: T) {
+        let text = std::fs::read_to_string(golden("messages").join(format!("{name}.json"))).unwrap();
+        assert_eq!(serde_json::from_str::<T>(&text).unwrap(), value, "{name}");
+        self.0.insert(name.to_owned());
+    }
+
+    /// The sample means this value, and this build still writes it like that.
+    fn is<T: Serialize + DeserializeOwned + PartialEq + Debug>(&mut self, name: &str, value: T) {
+        let text = std::fs::read_to_string(golden("messages").join(format!("{name}.json"))).unwrap();
+        assert_eq!(serde_json::to_string(&value).unwrap(), text.trim_end(), "{name}");
+        self.means(name, value);
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        hostname: "web".into(),
+        time_ns: 1_795_000_000_123_456_789,
+        entropy: "00ff".into(),
+        disks: Disks { system: "/dev/vda".into(), image: "/dev/vdb".into(), scratch: "/dev/vdc".into() },
+        network: Network::Link {
+            address: [10, 0, 2, 15].into(),
+            prefix: 24,
+            gateway: [10, 0, 2, 2].into(),
+            resolver: [10, 0, 2, 3].into(),
+        },
+        container: Container {
+            oci: serde_json::json!({"ociVersion": "1.0.2", "process": {"args": ["sh"]}}),
+            user: "nobody:nogroup".into(),
+            interactive: true,
+            hosts: "127.0.0.1 localhost\n".into(),
+            resolv_conf: "nameserver 10.0.2.3\n".into(),
+            memory_limit: Some(268_435_456),
+        },
+    }
+}
+
+fn least_plan() -> Plan {
+    let full = plan();
+    let container = Container {
+        oci: serde_json::json!({}),
+        user: String::new(),
+        interactive: false,
+        hosts: String::new(),
+        resolv_conf: String::new(),
+        memory_limit: None,
+    };
+    Plan { time_ns: -1, entropy: String::new(), network: Network::None, container, ..full }
+}
+
+fn greetings(samples: &mut Samples) {
+    let hello = Hello {
+        protocol: 1,
+        agent: "0.1.0".into(),
+        boot_id: "0e2bdc1c-6a30-4d8e-9a7e-2f1f9e6f0a11".into(),
+        generation: 3,
+    };
+    samples.is("hello", hello);
+    let hello = Hello { protocol: 1, agent: "9.9.9".into(), boot_id: "b".into(), generation: 0 };
+    samples.means("hello-of-the-future", hello);
+    samples.means("verdict-boot", Verdict::Boot(Box::new(plan())));
+    samples.means("verdict-boot-least", Verdict::Boot(Box::new(least_plan())));
+    let position = |stream, received| StreamPosition { stream, received };
+    samples.is("verdict-continue", Verdict::Continue { streams: vec![position(1, 0), position(2, u64::MAX)] });
+    samples.is("verdict-refused", Verdict::Refused { reason: "the guest must be made anew".into() });
+    samples.is("continued", Continued { streams: vec![position(2, 4097)] });
+}
+
+fn requests(samples: &mut Samples) {
+    samples.is("start", HostRequest::Start);
+    let least = Exec { command: vec!["true".into()], ..Exec::default() };
+    samples.means("exec-least", HostRequest::Exec(least));
+    let exec = Exec {
+        command: vec!["sh".into(), "-c".into(), "exit 3".into()],
+        place: Place::System,
+        env: vec!["A=1".into()],
+        workdir: Some("/srv".into()),
+        user: Some("0:0".into()),
+        privileged: true,
+        interactive: true,
+        detach: true,
+    };
+    samples.is("exec", HostRequest::Exec(exec));
+    samples.is("dial-tcp", HostRequest::Dial(Dial { protocol: Transport::Tcp, address: None, port: 80 }));
+    let address = Some("::1".parse().unwrap());
+    samples.is("dial-udp", HostRequest::Dial(Dial { protocol: Transport::Udp, address, port: 53 }));
+    samples.is("kill", HostRequest::Kill { signal: 15, all: true });
+    samples.means("kill-least", HostRequest::Kill { signal: 9, all: false });
+    samples.is("power-off", HostRequest::PowerOff);
+    let address = Some([192, 0, 2, 7].into());
+    samples.is("connect", GuestRequest::Connect(Dial { protocol: Transport::Tcp, address, port: 443 }));
+}
+
+fn answers(samples: &mut Samples) {
+    samples.is("dialled-connected", Dialled::Connected);
+    samples.is("dialled-failed", Dialled::Failed(111));
+    samples.is("done-ok", Done::Ok);
+    samples.is("done-failed", Done::Failed("no such process".into()));
+    samples.is("process-signal", ProcessMessage::Signal(2));
+    samples.is("process-end-of-input", ProcessMessage::EndOfInput);
+    samples.is("process-started", ProcessEvent::Started { pid: 42 });
+    samples.is("process-failed", ProcessEvent::Failed { code: 127, reason: "sh: not found".into() });
+    samples.is("process-exited-code", ProcessEvent::Exited(Exit::Code(3)));
+    samples.is("process-exited-signal", ProcessEvent::Exited(Exit::Signal(9)));
+}
+
+#[test]
+fn every_message_of_protocol_1_decodes() {
+    let mut samples = Samples::default();
+    greetings(&mut samples);
+    requests(&mut samples);
+    answers(&mut samples);
+    let files = std::fs::read_dir(golden("messages")).unwrap();
+    let files = files.map(|file| file.unwrap().file_name().into_string().unwrap().replace(".json", ""));
+    assert_eq!(samples.0, files.collect::<BTreeSet<_>>(), "each sample is tested");
+}
+
+/// Each line: a name, and the bytes as hex.
+fn hex_samples(name: &str) -> Vec<(String, Vec<u8>)> {
+    let text = std::fs::read_to_string(golden(name)).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines
+        .map(|line| {
+            let (name, hex) = line.split_once(':').unwrap();
+            let digits: String = hex.split_whitespace().collect();
+            let byte = |index| u8::from_str_radix(&digits[index..index + 2], 16).unwrap();
+            (name.to_owned(), (0..digits.len()).step_by(2).map(byte).collect())
+        })
+        .collect()
+}
+
+fn frames() -> Vec<(&'static str, Frame)> {
+    let data = |lane, flags, offset, payload: &'static [u8]| Frame {
+        header: Header { kind: Kind::Data, lane, flags, stream: 2, length: payload.len() as u32, offset },
+        payload: Bytes::from_static(payload),
+    };
+    let flags = |open, end| Flags { open, end };
+    vec![
+        ("open", data(Lane::Message, flags(true, false), 0, b"\"start\"")),
+        ("open and end", data(Lane::Message, flags(true, true), 0, b"\"power-off\"")),
+        ("message", data(Lane::Message, flags(false, false), 7, b"{\"signal\":2}")),
+        ("data", data(Lane::Data, flags(false, false), 0x0102_0304_0506_0708, b"hello\n")),
+        ("error", data(Lane::Error, flags(false, false), 19, b"oops\n")),
+        ("last data", data(Lane::Data, flags(false, true), 24, b"bye")),
+        ("end", data(Lane::Message, flags(false, true), 24, b"")),
+        ("empty datagram", data(Lane::Data, flags(false, false), 24, b"")),
+        ("ack", Frame::ack(2, 65_536)),
+        ("reset", Frame::reset(0xffff_ffff, "enough")),
+        ("session", Frame::session(&Verdict::Refused { reason: "no".into() }).unwrap()),
+    ]
+}
+
+#[test]
+fn every_frame_of_protocol_1_decodes_and_is_written_the_same() {
+    let samples = hex_samples("frames.hex");
+    assert_eq!(samples.len(), frames().len());
+    for ((name, bytes), (expected_name, frame)) in samples.into_iter().zip(frames()) {
+        assert_eq!(name, expected_name);
+        assert_eq!([&frame.header.encode()[..], &frame.payload].concat(), bytes, "{name}");
+        assert_eq!(Frame::take(&mut BytesMut::from(&bytes[..])), Ok(Some(frame)), "{name}");
+    }
+}
+
+#[test]
+fn the_preamble_of_protocol_1_is_understood() {
+    let samples = hex_samples("preamble.hex");
+    let [(_, call), (_, answer), (_, confirmation)] = &samples[..] else { panic!("three markers") };
+    let (mut guest, mut host) = (Calling::new([0xaa; 16]), Answering::new([0xbb; 16]));
+    assert_eq!(&guest.call()[..], call);
+    assert_eq!(host.feed(call), Heard::Call(answer[..].try_into().unwrap()));
+    assert_eq!(&guest.feed(answer).unwrap()[..], confirmation);
+    assert_eq!(host.feed(confirmation), Heard::Confirmation(confirmation.len()));
+}
+
+/// Does not compile when a message has come that no sample above shows: add the sample, then the name here.
+#[expect(dead_code, reason = "only the compiler reads it")]
+fn all_messages_have_samples(
+    verdict: Verdict,
+    host: HostRequest,
+    guest: GuestRequest,
+    process: ProcessMessage,
+    event: ProcessEvent,
+) {
+    match verdict {
+        Verdict::Boot(_) | Verdict::Continue { .. } | Verdict::Refused { .. } => {}
+    }
+    match host {
+        HostRequest::Start | HostRequest::Exec(_) | HostRequest::Dial(_) | HostRequest::Kill { .. } => {}
+        HostRequest::PowerOff => {}
+    }
+    match guest {
+        GuestRequest::Connect(_) => {}
+    }
+    match process {
+        ProcessMessage::Signal(_) | ProcessMessage::EndOfInput => {}
+    }
+    match event {
+        ProcessEvent::Started { .. } | ProcessEvent::Failed { .. } | ProcessEvent::Exited(_) => {}
+    }
+}

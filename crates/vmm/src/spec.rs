@@ -1,0 +1,50 @@
+//! What a monitor is told: a machine, in terms that every monitor has.
+//!
+//! Not what the user asked for: that is `fcvm_spec::VmSpec`, from which the engine computes this.
+
+use crate::Choice;
+use fcvm_spec::MiB;
+use std::path::PathBuf;
+
+/// The name of the port in the guest that the link uses: `/sys/class/virtio-ports/*/name`.
+pub const LINK_PORT: &str = "fcvm.link";
+
+/// A machine to boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineSpec {
+    /// Which monitor runs it, and how.
+    pub choice: Choice,
+    /// Virtual processors, at least one.
+    pub cpus: u8,
+    /// Guest memory.
+    pub memory: MiB,
+    /// The kernel: on x86_64 an uncompressed ELF with a PVH note, on aarch64 an `Image`.
+    pub kernel: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+    /// Kernel parameters beyond those that the machine itself needs.
+    pub parameters: Vec<String>,
+    /// Disks. The guest sees them in this order as `vda`, `vdb`, …, and finds that name in
+    /// `/sys/block/vdX/serial` too.
+    pub disks: Vec<Disk>,
+    /// A directory that exists: the start of the console is kept there as [`crate::CONSOLE_FILE`].
+    pub run_dir: PathBuf,
+}
+
+/// A disk of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The raw image. Whoever boots the machine must be able to open it; the monitor's own user need not.
+    pub path: PathBuf,
+    /// Whether the guest may write it.
+    pub access: Access,
+}
+
+/// Whether the guest may write a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Shared with other machines, never written.
+    ReadOnly,
+    /// This machine's own scratch. It is of no worth once the host has crashed, so nothing waits for the host's disk.
+    ReadWrite,
+}

@@ -1,0 +1,152 @@
+//! A host for one test: a data directory, a loaded image, and the promise that nothing is left at the end.
+
+use crate::fixture;
+use crate::program::{Finished, Started};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// One test's own host.
+#[derive(Debug)]
+pub struct Host {
+    dir: TempDir,
+}
+
+/// A VM that a test started with `-d`.
+#[derive(Debug)]
+pub struct Run<'h> {
+    host: &'h Host,
+    /// Its name.
+    pub name: String,
+}
+
+impl Host {
+    /// Makes a host with the busybox image.
+    pub fn new() -> Self {
+        let host = Self::empty();
+        let archive = fixture::busybox_archive(host.dir.path());
+        host.fcvm(["load", "-q", "-i", archive.to_str().expect("a temporary path is text")]).ok();
+        host
+    }
+
+    /// Makes a host with no image.
+    pub fn empty() -> Self {
+        let dir = tempfile::Builder::new().prefix("fcvm-e2e-").tempdir().expect("make a data directory");
+        fs::create_dir(dir.path().join("data")).expect("make a data directory");
+        let host = Self { dir };
+        std::os::unix::fs::symlink(shared_artifacts(), host.data().join("artifacts")).expect("link the artifacts");
+        host
+    }
+
+    /// A directory of the test's own.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The command line of `fcvm` with the test's data directory.
+    pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
+        let mut command = fcvm(&self.data());
+        command.args(args);
+        command
+    }
+
+    /// Runs `fcvm` to its end.
+    pub fn fcvm<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Finished {
+        self.fcvm_with(args, Vec::new())
+    }
+
+    /// Runs `fcvm` to its end with this on stdin.
+    pub fn fcvm_with<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I, stdin: Vec<u8>) -> Finished {
+        Started::new(self.command(args), stdin).finish()
+    }
+
+    /// Starts a VM in the background: `run -d --name NAME` and these arguments.
+    pub fn start(&self, name: &str, args: &[&str]) -> Run<'_> {
+        let base = ["run", "-d", "--name", name];
+        self.fcvm(base.iter().chain(args)).ok();
+        Run { host: self, name: name.to_owned() }
+    }
+
+    /// Asserts that no VM, no process and no file of one is left.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        let listed = self.fcvm(["ps", "-a", "-q"]).ok();
+        assert_eq!(listed.text(), "", "VMs are left");
+        let names = |dir: &str| fs::read_dir(self.data().join(dir)).expect("list").count();
+        assert_eq!((names("vms"), names("names")), (0, 0), "files are left");
+        assert_eq!(self.processes(), Vec::<String>::new(), "processes are left");
+    }
+
+    /// The command lines of processes that belong to this host's data directory, without zombies.
+    pub fn processes(&self) -> Vec<String> {
+        let mine = self.data().to_string_lossy().into_owned();
+        let entries = fs::read_dir("/proc").expect("list processes").flatten();
+        let line = |entry: fs::DirEntry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
+            (pid != std::process::id() && text.contains(&mine)).then_some(text)
+        };
+        entries.filter_map(line).collect()
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Not an assertion: the test may be failing already.
+        let left = Started::new(self.command(["ps", "-a", "-q"]), Vec::new()).finish().text();
+        for vm in left.lines() {
+            Started::new(self.command(["rm", "-f", "-t", "0", vm]), Vec::new()).finish();
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Runs a command in the container.
+    pub fn exec(&self, command: &[&str]) -> Finished {
+        self.host.fcvm(["exec", &self.name].iter().chain(command))
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind a port");
+    listener.local_addr().expect("a bound port has an address").port()
+}
+
+/// The SHA-256 of bytes in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    fixture::hex(bytes)
+}
+
+fn fcvm(data: &Path) -> Command {
+    let program = std::env::var_os("FCVM_BIN").expect("FCVM_BIN names the fcvm under test: use `make test`");
+    let mut command = Command::new(program);
+    command.env_remove("FCVM_LOG").env("FCVM_DATA_DIR", data);
+    command
+}
+
+/// What `fcvm setup` makes, made once for all tests.
+fn shared_artifacts() -> PathBuf {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e");
+    fs::create_dir_all(&shared).expect("make the shared directory");
+    let lock = File::create(shared.join("lock")).expect("make the shared lock");
+    lock.lock().expect("take the shared lock");
+    let mut setup = fcvm(&shared);
+    setup.args(["setup", "--quiet"]);
+    Started::new(setup, Vec::new()).finish().ok();
+    shared.join("artifacts")
+}

@@ -1,0 +1,79 @@
+//! Stories of a VM's life: background, logs, stop, kill, wait, and what is left when someone is killed.
+
+use fcvm_e2e::{BUSYBOX, Host, Started};
+use std::io::Read;
+
+#[test]
+fn a_vm_in_the_background_is_listed_logged_stopped_and_removed() {
+    let host = Host::new();
+    let script = "echo one; echo two >&2; trap 'exit 5' TERM; while :; do sleep 0.1; done";
+    host.start("box", &["--label", "a=b", BUSYBOX, "sh", "-c", script]);
+    let row = host.fcvm(["ps", "--format", "{{.Names}} {{.Image}} {{.State}}"]).ok().text();
+    assert_eq!(row, format!("box {BUSYBOX} running"));
+    assert_eq!(host.fcvm(["ps", "-q", "--filter", "label=a=b"]).ok().text().lines().count(), 1);
+    assert_eq!(host.fcvm(["ps", "-q", "--filter", "label=a=c"]).ok().text(), "");
+    let inspected = host.fcvm(["inspect", "box"]).ok();
+    let inspected: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(inspected[0]["State"]["Running"], true);
+    host.fcvm(["stop", "box"]).ok();
+    let logs = host.fcvm(["logs", "box"]).ok();
+    assert_eq!((logs.text().as_str(), logs.stderr.as_str()), ("one", "two\n"));
+    assert_eq!(host.fcvm(["wait", "box"]).ok().text(), "5");
+    assert_eq!(host.fcvm(["ps", "-a", "--format", "{{.State}}"]).ok().text(), "exited");
+    host.fcvm(["rm", "box"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn a_container_that_ignores_the_stop_signal_is_killed_after_the_time_out() {
+    let host = Host::new();
+    host.start("box", &[BUSYBOX, "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]);
+    host.fcvm(["stop", "-t", "1", "box"]).ok();
+    assert_eq!(host.fcvm(["wait", "box"]).ok().text(), "137");
+}
+
+#[test]
+fn kill_sends_any_signal_and_rm_refuses_a_running_vm() {
+    let host = Host::new();
+    host.start("box", &[BUSYBOX, "sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.1; done"]);
+    host.fcvm(["rm", "box"]).failed(125, "box");
+    let waiting = Started::new(host.command(["wait", "box"]), Vec::new());
+    host.fcvm(["kill", "-s", "USR1", "box"]).ok();
+    assert_eq!(waiting.finish().ok().text(), "9");
+}
+
+#[test]
+fn logs_are_followed_to_the_end() {
+    let host = Host::new();
+    host.start("box", &[BUSYBOX, "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.3; done"]);
+    assert_eq!(host.fcvm(["logs", "-f", "box"]).ok().text(), "1\n2\n3");
+    assert_eq!(host.fcvm(["logs", "--tail", "1", "box"]).ok().text(), "3");
+    let stamped = host.fcvm(["logs", "-t", "--tail", "1", "box"]).ok().text();
+    assert!(stamped.ends_with(" 3") && stamped.starts_with("20"), "{stamped}");
+}
+
+#[test]
+fn an_owner_that_is_killed_takes_its_machine_along_and_leaves_nothing() {
+    let host = Host::new();
+    let command = host.command(["run", "--rm", BUSYBOX, "sh", "-c", "echo up; sleep 1000"]);
+    let (started, mut stdout) = Started::streaming(command);
+    let mut word = [0; 2];
+    stdout.read_exact(&mut word).unwrap();
+    started.signal(9);
+    started.finish();
+    host.assert_clean();
+}
+
+#[test]
+fn a_monitor_that_is_killed_ends_its_owner_with_a_reason() {
+    let host = Host::new();
+    let command = host.command(["run", "--rm", "--name", "box", BUSYBOX, "sh", "-c", "echo up; sleep 1000"]);
+    let (started, mut stdout) = Started::streaming(command);
+    let mut word = [0; 2];
+    stdout.read_exact(&mut word).unwrap();
+    let monitor = host.fcvm(["inspect", "--format", "{{.Vm.MonitorPid}}", "box"]).ok().text();
+    let pid = rustix::process::Pid::from_raw(monitor.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    started.finish().failed(125, "monitor");
+    host.assert_clean();
+}

@@ -1,0 +1,106 @@
+//! Stories of `run`: what a container in a VM of its own looks like from outside.
+
+use fcvm_e2e::{BUSYBOX, Host, Started, sha256};
+
+#[test]
+fn a_container_runs_on_a_kernel_of_its_own() {
+    let host = Host::new();
+    let guest = host.fcvm(["run", "--rm", BUSYBOX, "uname", "-r"]).ok().text();
+    assert!(guest.contains("cloud"), "{guest}");
+    assert_ne!(guest, rustix::system::uname().release().to_string_lossy());
+    host.assert_clean();
+}
+
+#[test]
+fn exit_codes_are_the_containers() {
+    let host = Host::new();
+    let run = |command: &[&str]| host.fcvm(["run", "--rm", BUSYBOX].iter().chain(command));
+    assert_eq!(run(&["sh", "-c", "exit 42"]).code, 42);
+    assert_eq!(run(&["sh", "-c", "kill -9 $$"]).code, 137);
+    run(&["no-such-program"]).failed(127, "no-such-program");
+    run(&["/etc/noexec"]).failed(126, "/etc/noexec");
+    host.assert_clean();
+}
+
+#[test]
+fn output_and_input_are_byte_exact() {
+    let host = Host::new();
+    let bytes: Vec<u8> = (0..8 << 20).map(|index: u32| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let echoed = host.fcvm_with(["run", "--rm", "-i", BUSYBOX, "cat"], bytes.clone()).ok();
+    assert_eq!(sha256(&echoed.stdout), sha256(&bytes));
+    let split = host.fcvm(["run", "--rm", BUSYBOX, "sh", "-c", "echo out; echo err >&2"]).ok();
+    assert_eq!((split.text().as_str(), split.stderr.as_str()), ("out", "err\n"));
+    host.assert_clean();
+}
+
+#[test]
+fn a_hundred_megabytes_come_out_whole() {
+    let host = Host::new();
+    let script = "dd if=/dev/urandom of=/tmp/x bs=1M count=100 2>/dev/null; sha256sum /tmp/x >&2; cat /tmp/x";
+    let finished = host.fcvm(["run", "--rm", BUSYBOX, "sh", "-c", script]).ok();
+    assert_eq!(finished.stdout.len(), 100 << 20);
+    assert!(finished.stderr.starts_with(&sha256(&finished.stdout)), "{}", finished.stderr);
+}
+
+#[test]
+fn the_process_is_what_image_and_flags_make_it() {
+    let host = Host::new();
+    let run = |flags: &[&str], command: &[&str]| {
+        let flags = ["run", "--rm"].iter().chain(flags).chain(&[BUSYBOX]);
+        host.fcvm(flags.chain(command)).ok().text()
+    };
+    let env = run(&["-e", "A=1", "-e", "A=2", "--hostname", "box"], &["env"]);
+    for line in ["A=2", "FROM_IMAGE=yes", "HOSTNAME=box", "HOME=/root"] {
+        assert!(env.lines().any(|known| known == line), "{line} is not in:\n{env}");
+    }
+    assert_eq!(run(&["-w", "/www", "-u", "alice"], &["sh", "-c", "pwd; id -u; id -G"]), "/www\n1000\n1000 50");
+    assert_eq!(run(&["--entrypoint", "echo"], &["a", "b"]), "a b");
+    assert_eq!(
+        run(&["--hostname", "box", "--add-host", "db:192.0.2.1"], &["grep", "-c", "192.0.2.1.db", "/etc/hosts"]),
+        "1"
+    );
+    assert_eq!(
+        run(&["--read-only", "--tmpfs", "/scratch"], &["sh", "-c", "touch /x || touch /scratch/x && echo ok"]),
+        "ok"
+    );
+    assert_eq!(run(&["--ulimit", "nofile=77:99"], &["sh", "-c", "ulimit -n"]), "77");
+    host.assert_clean();
+}
+
+#[test]
+fn a_signal_to_the_client_reaches_the_container() {
+    let host = Host::new();
+    let script = "trap 'echo got it; exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+    let (started, stdout) = Started::streaming(host.command(["run", "--rm", BUSYBOX, "sh", "-c", script]));
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stdout));
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    started.signal(15);
+    assert_eq!(lines.next().unwrap().unwrap(), "got it");
+    assert_eq!(started.finish().code, 7);
+    host.assert_clean();
+}
+
+#[test]
+fn of_two_runs_with_one_name_one_wins() {
+    let host = Host::new();
+    let _first = host.start("twin", &[BUSYBOX, "sleep", "1000"]);
+    host.fcvm(["run", "--rm", "--name", "twin", BUSYBOX, "true"]).failed(125, "twin");
+    host.fcvm(["rm", "-f", "-t", "0", "twin"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn what_is_wrong_is_said_in_a_sentence_and_leaves_nothing() {
+    let host = Host::new();
+    let run = |args: &[&str]| host.fcvm(["run", "--rm"].iter().chain(args));
+    run(&["--pull=never", "localhost/no-such-image", "true"]).failed(125, "no-such-image");
+    run(&["--no-such-flag", BUSYBOX]).failed(125, "--no-such-flag");
+    run(&["-v", "/a:/b", BUSYBOX]).failed(125, "-v");
+    run(&["--name", &"x".repeat(3000), BUSYBOX, "true"]).failed(125, "name");
+    run(&["--kernel", "/nonexistent", BUSYBOX, "true"]).failed(125, "/nonexistent");
+    run(&["--vmm", "firecracker", BUSYBOX, "true"]).failed(125, "irecracker");
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port().to_string();
+    run(&["-p", &format!("{port}:80"), BUSYBOX, "true"]).failed(125, &port);
+    host.assert_clean();
+}

@@ -1,0 +1,148 @@
+//! `bench run`: what a user waits for, measured from outside, ours and the peers' in turn in one run.
+//!
+//! Clock points: a *command* is measured from just before its process is spawned to just after it was reaped, output
+//! included. Throughput is bytes over the same span. The peers are what Debian ships; one that is absent is left out.
+
+mod fcvm;
+mod podman;
+mod runsc;
+mod sample;
+
+use anyhow::{Context, Result, bail};
+use sample::Samples;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What was asked on the command line.
+pub(crate) struct Options {
+    runs: usize,
+    out: Option<PathBuf>,
+}
+
+impl Options {
+    pub(crate) fn parse(words: &[&str]) -> Result<Self> {
+        let mut options = Self { runs: 20, out: None };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let value = words.next().with_context(|| format!("{word} needs a value"))?;
+            match *word {
+                "--runs" => options.runs = value.parse().context("--runs takes a number")?,
+                "--out" => options.out = Some(value.into()),
+                _ => bail!("unknown option {word}"),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// One way to run containers.
+trait Peer {
+    /// Its name in the table.
+    fn name(&self) -> &'static str;
+    /// The command that runs `true` in a new container and removes it.
+    fn run_true(&self) -> Command;
+    /// The command that runs `command` in the running container.
+    fn exec(&self, command: &[&str]) -> Command;
+}
+
+/// How many bytes the throughput figures move.
+const BULK: usize = 256 << 20;
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ours = fcvm::Fcvm::start(dir.path())?;
+    let mut peers: Vec<Box<dyn Peer>> = Vec::new();
+    if let Some(podman) = podman::Podman::start(dir.path())? {
+        peers.push(Box::new(podman));
+    }
+    if let Some(runsc) = runsc::Runsc::start(dir.path())? {
+        peers.push(Box::new(runsc));
+    }
+    let mut table = String::from("| what | who | median | min | max | n |\n| --- | --- | --- | --- | --- | --- |\n");
+    let everyone = || std::iter::once(&ours as &dyn Peer).chain(peers.iter().map(AsRef::as_ref));
+    compare(&mut table, "`run --rm IMAGE true`, ms", options.runs, everyone(), |peer| peer.run_true())?;
+    compare(&mut table, "`exec true`, ms", options.runs, everyone(), |peer| peer.exec(&["true"]))?;
+    row(&mut table, "CLI start-up (`fcvm --version`), ms", "fcvm", &millis(options.runs, || ours.version())?);
+    row(&mut table, "owner's resident memory, MiB", "fcvm", &ours.owner_memory()?);
+    row(&mut table, "whole VM's proportional memory, MiB", "fcvm", &ours.vm_memory()?);
+    let bulk = options.runs.min(5);
+    row(&mut table, "`exec` stdout, MB/s", "fcvm", &rate(bulk, || ours.stdout())?);
+    row(&mut table, "`exec -i` stdin, MB/s", "fcvm", &rate(bulk, || ours.stdin())?);
+    row(&mut table, "published port, guest to host, MB/s", "fcvm", &rate(bulk, || ours.port())?);
+    row(&mut table, "outbound TCP, guest to host, MB/s", "fcvm", &rate(bulk, || ours.outbound())?);
+    print!("{table}");
+    if let Some(out) = &options.out {
+        std::fs::write(out, table).with_context(|| format!("write {}", out.display()))?;
+    }
+    Ok(())
+}
+
+/// Measures everyone in turn, A B C A B C, so that a drift of the machine meets all alike.
+fn compare<'p>(
+    table: &mut String,
+    what: &str,
+    runs: usize,
+    peers: impl Iterator<Item = &'p dyn Peer>,
+    command: impl Fn(&dyn Peer) -> Command,
+) -> Result<()> {
+    let peers: Vec<_> = peers.collect();
+    let mut samples: Vec<Samples> = peers.iter().map(|_| Samples::default()).collect();
+    for round in 0..=runs {
+        for (peer, samples) in peers.iter().zip(&mut samples) {
+            let taken = timed(command(*peer)).with_context(|| format!("{what} of {}", peer.name()))?;
+            // The first round warms caches.
+            if round > 0 {
+                samples.push(taken.as_secs_f64() * 1e3);
+            }
+        }
+    }
+    for (peer, samples) in peers.iter().zip(&samples) {
+        row(table, what, peer.name(), samples);
+    }
+    Ok(())
+}
+
+fn row(table: &mut String, what: &str, who: &str, samples: &Samples) {
+    let (median, least, most) = (samples.median(), samples.min(), samples.max());
+    writeln!(table, "| {what} | {who} | {median:.1} | {least:.1} | {most:.1} | {} |", samples.len())
+        .expect("a string takes all that is written");
+}
+
+fn millis(runs: usize, command: impl Fn() -> Command) -> Result<Samples> {
+    let mut samples = Samples::default();
+    for round in 0..=runs {
+        let taken = timed(command())?;
+        if round > 0 {
+            samples.push(taken.as_secs_f64() * 1e3);
+        }
+    }
+    Ok(samples)
+}
+
+fn rate(runs: usize, transfer: impl Fn() -> Result<Duration>) -> Result<Samples> {
+    let mut samples = Samples::default();
+    for _ in 0..runs {
+        samples.push(BULK as f64 / 1e6 / transfer()?.as_secs_f64());
+    }
+    Ok(samples)
+}
+
+/// From just before the spawn to just after the reaping.
+fn timed(mut command: Command) -> Result<Duration> {
+    let started = Instant::now();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {command:?}"))?;
+    let taken = started.elapsed();
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(taken)
+}
+
+/// The program's path, if this machine has it.
+fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let dirs = std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_owned()]);
+    dirs.map(|dir| dir.join(program)).find(|candidate| candidate.is_file())
+}
