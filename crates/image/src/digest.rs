@@ -22,6 +22,11 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// Ends a hash.
+    pub(crate) fn from_hash(hash: Sha256) -> Self {
+        Self(hash.finalize().into())
+    }
+
     /// Returns the 64 hexadecimal digits.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -96,7 +101,7 @@ impl<R: Read> Hashing<R> {
 
     /// Returns the digest and the number of all bytes that passed.
     pub(crate) fn finish(self) -> (Digest, u64) {
-        (Digest(self.hash.finalize().into()), self.count)
+        (Digest::from_hash(self.hash), self.count)
     }
 }
 

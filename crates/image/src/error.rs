@@ -101,7 +101,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The data directory cannot be written.
-    #[error("cannot write {}: the file system is read-only or not yours", path.display())]
+    #[error("cannot write {}: its file system is read-only", path.display())]
     ReadOnly {
         /// What was to be written.
         path: PathBuf,

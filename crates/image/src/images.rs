@@ -1,6 +1,13 @@
 //! The façade: an image for a reference, whatever it takes. What it takes is in the neighbours.
 
-use crate::{Digest, Error, ImageStore, Progress, PullOptions};
+use crate::convert::convert;
+use crate::reference::{Name, Reference};
+use crate::registries::Registries;
+use crate::store::{Claim, Meaning, Origin};
+use crate::transport::{
+    ArchiveFile, BlobDir, DockerArchive, HostStorage, OciArchive, OciLayout, Registry, Resolved, Transport,
+};
+use crate::{Error, ImageLock, ImageStore, Phase, Progress, PullOptions, PullPolicy, Update, directory, manifest};
 use oci_spec::image::ImageConfiguration;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,24 +19,22 @@ pub struct Image {
     pub digest: String,
     /// Names that mean it, whole (`docker.io/library/busybox:latest`).
     pub names: Vec<String>,
+    /// The digest of the manifest it came by, `sha256:…`; images from docker's archives have none.
+    pub manifest: Option<String>,
     /// What its author says about running it.
     pub config: ImageConfiguration,
     /// The read-only EROFS disk with its files.
     pub disk: PathBuf,
     /// The disk's size in bytes, without holes.
     pub size: u64,
+    /// When the disk was made here, in seconds since 1970.
+    pub made: u64,
 }
 
 /// The images of one data directory.
 #[derive(Clone, Debug)]
 pub struct Images {
     store: ImageStore,
-}
-
-/// Keeps an image from being removed for as long as it lives.
-#[derive(Debug)]
-pub struct ImageLock {
-    _file: std::fs::File,
 }
 
 /// An archive to load images from.
@@ -51,26 +56,223 @@ impl Images {
         &self.store
     }
 
-    /// Returns the image that a reference means, fetching and converting it as the policy says. Blocks.
-    pub fn ensure(&self, reference: &str, options: &PullOptions, progress: &dyn Progress) -> Result<Image, Error> {
-        let _ = (options, progress);
-        Err(Error::NotFound { reference: reference.into(), reason: "fetching is being written".into() })
-    }
-
-    /// Loads every image of an OCI or docker archive (`fcvm load`). Blocks.
-    pub fn load(&self, archive: Archive<'_>, progress: &dyn Progress) -> Result<Vec<Image>, Error> {
-        let _ = (archive, progress);
-        Ok(Vec::new())
-    }
-
-    /// Makes a disk of a directory (`--rootfs`); `key` is its identity: the same key gives the same disk again. Blocks.
-    pub fn import_directory(&self, dir: &Path, key: &str, progress: &dyn Progress) -> Result<Image, Error> {
-        let _ = (key, progress);
-        Err(Error::NotFound { reference: dir.display().to_string(), reason: "importing is being written".into() })
-    }
-
     /// Keeps an image from being removed.
     pub fn hold(&self, image: &Image) -> Result<ImageLock, Error> {
         self.store.hold(image)
+    }
+
+    /// Returns the image that a reference means, fetching and converting it as the policy says. Blocks.
+    pub fn ensure(&self, reference: &str, options: &PullOptions, progress: &dyn Progress) -> Result<Image, Error> {
+        progress.update(&Update { phase: Phase::Resolve, item: reference, done: 0, total: 1 });
+        let image = match Reference::parse(reference) {
+            // An id's prefix may be what no name may be, and the other way round.
+            Ok(Reference::Short(short)) => {
+                let candidates = Registries::read(&options.registries)?.candidates(&short);
+                let here = if short.bare { self.store.find(reference)? } else { None };
+                self.named(reference, (candidates, here), options, progress)
+            }
+            Ok(Reference::Registry(name)) if name.is_local() => self.local(&name, options, progress),
+            Ok(Reference::Registry(name)) => self.named(reference, (Ok(vec![name]), None), options, progress),
+            Ok(other) => self.from_source(&other, options, progress),
+            Err(error) => self.store.find(reference)?.ok_or(error),
+        }?;
+        progress.update(&Update { phase: Phase::Resolve, item: reference, done: 1, total: 1 });
+        Ok(image)
+    }
+
+    /// Loads every image of an OCI or docker archive (`fcvm load`). Blocks.
+    pub fn load(
+        &self,
+        archive: Archive<'_>,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Image>, Error> {
+        let (spool, limit) = (self.store.partial_dir(), options.limits.unpacked);
+        let archive = match archive {
+            Archive::File(path) if path.is_dir() => {
+                let layout = OciLayout::new(path);
+                let resolved = layout.resolve(None, &options.platform)?;
+                return Ok(vec![self.make(&layout, &resolved, (Origin::Local, options), progress)?]);
+            }
+            Archive::File(path) => ArchiveFile::open(path, &spool, limit)?,
+            Archive::Stream(stream) => ArchiveFile::spooled(stream, "stdin".into(), &spool, limit)?,
+        };
+        let mut images = Vec::new();
+        if archive.has(DockerArchive::MANIFEST) {
+            let (archive, all) = DockerArchive::resolve_all(archive)?;
+            for resolved in all {
+                images.push(self.make(&archive, &resolved, (Origin::Local, options), progress)?);
+            }
+        } else {
+            let archive = OciArchive(archive);
+            for resolved in archive.resolve_all(&options.platform)? {
+                images.push(self.make(&archive, &resolved, (Origin::Local, options), progress)?);
+            }
+        }
+        Ok(images)
+    }
+
+    /// Makes a disk of a directory (`--rootfs`); `key` is its identity: the same key gives the same disk again. Blocks.
+    pub fn import_directory(&self, dir: &Path, key: &str, options: &PullOptions) -> Result<Image, Error> {
+        directory::import(&self.store, dir, key, &options.limits)
+    }
+
+    /// A name that is looked for in registries, the first that has it.
+    fn named(
+        &self,
+        reference: &str,
+        (candidates, here): (Result<Vec<Name>, Error>, Option<Image>),
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
+        let mut here = here;
+        for name in candidates.as_deref().unwrap_or_default() {
+            if here.is_none() {
+                here = self.here(name, options)?;
+            }
+        }
+        match (options.policy, here) {
+            (PullPolicy::Missing | PullPolicy::Never, Some(image)) => Ok(image),
+            (PullPolicy::Never, None) => Err(Error::NotFound {
+                reference: reference.into(),
+                reason: "it is not here, and --pull is never".into(),
+            }),
+            (PullPolicy::Newer, Some(image)) => {
+                Ok(self.pull(reference, candidates?, options, progress).unwrap_or_else(|error| {
+                    tracing::warn!(%error, reference, "the image here is used as it is");
+                    image
+                }))
+            }
+            _ => self.pull(reference, candidates?, options, progress),
+        }
+    }
+
+    fn pull(
+        &self,
+        reference: &str,
+        candidates: Vec<Name>,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
+        let mut missing = Vec::new();
+        for name in candidates.iter().filter(|name| !name.is_local()) {
+            let registry = Registry::new(name.clone(), options, self.store.partial_dir())?;
+            match registry.resolve(&options.platform) {
+                Ok(resolved) => return self.make(&registry, &resolved, (Origin::Registry, options), progress),
+                Err(Error::NotFound { reason, .. }) => missing.push(reason),
+                Err(error) if candidates.len() == 1 => return Err(error),
+                Err(error) => missing.push(error.to_string()),
+            }
+        }
+        Err(Error::NotFound { reference: reference.into(), reason: missing.join("; ") })
+    }
+
+    /// `localhost/…`: what was loaded here, or what the host's podman has by that name now.
+    fn local(&self, name: &Name, options: &PullOptions, progress: &dyn Progress) -> Result<Image, Error> {
+        let text = name.to_string();
+        let here = self.here(name, options)?;
+        let meaning = self.store.meaning_of(name)?;
+        let ours = meaning.is_some_and(|meaning| meaning.origin != Origin::Host) || options.policy == PullPolicy::Never;
+        match here {
+            Some(image) if ours => Ok(image),
+            None if options.policy == PullPolicy::Never => {
+                Err(Error::NotFound { reference: text, reason: "it is not here, and --pull is never".into() })
+            }
+            here => self.from_host(&text, here, options, progress),
+        }
+    }
+
+    /// An image of the host's podman. What is here is good enough where there is no podman any more.
+    fn from_host(
+        &self,
+        name: &str,
+        here: Option<Image>,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
+        let host = HostStorage::new(&options.registries.search_path);
+        if let Some(id) = host.id(name)
+            && let Some(image) = self.store.image(&id)?
+        {
+            let names: Vec<String> = image.names.clone();
+            let meaning = Meaning { image: id, manifest: None, origin: Origin::Host };
+            let new = Resolved::local_names(name).into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>();
+            return self.store.tag(image, &new, &meaning);
+        }
+        match (host.export(name, &self.store.partial_dir()), here) {
+            (Ok((exported, resolved)), _) => self.make(&exported, &resolved, (Origin::Host, options), progress),
+            (Err(_), Some(image)) => Ok(image),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    fn from_source(
+        &self,
+        reference: &Reference,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
+        let (platform, origin) = (&options.platform, (Origin::Local, options));
+        let (spool, limit) = (self.store.partial_dir(), options.limits.unpacked);
+        match reference {
+            Reference::OciLayout { dir, tag } => {
+                let layout = OciLayout::new(dir);
+                self.make(&layout, &layout.resolve(tag.as_deref(), platform)?, origin, progress)
+            }
+            Reference::OciArchive { file, tag } => {
+                let archive = OciArchive(ArchiveFile::open(file, &spool, limit)?);
+                self.make(&archive, &archive.resolve(tag.as_deref(), platform)?, origin, progress)
+            }
+            Reference::DockerArchive { file, name } => {
+                let (archive, all) = DockerArchive::resolve_all(ArchiveFile::open(file, &spool, limit)?)?;
+                let resolved = archive.choose(all, name.as_deref())?;
+                self.make(&archive, &resolved, origin, progress)
+            }
+            Reference::Directory(dir) => {
+                let blobs = BlobDir::new(dir);
+                self.make(&blobs, &blobs.resolve()?, origin, progress)
+            }
+            Reference::HostStorage(name) => self.from_host(name, None, options, progress),
+            Reference::Registry(_) | Reference::Short(_) => unreachable!("names have a way of their own"),
+        }
+    }
+
+    /// Returns what a name means here, if it fits the platform.
+    fn here(&self, name: &Name, options: &PullOptions) -> Result<Option<Image>, Error> {
+        let Some(meaning) = self.store.meaning_of(name)? else { return Ok(None) };
+        let Some(image) = self.store.image(&meaning.image)? else { return Ok(None) };
+        let (os, architecture) = (image.config.os().to_string(), image.config.architecture().to_string());
+        let fits = options.platform.rank(&os, &architecture, image.config.variant().as_deref()).is_some();
+        Ok(fits.then_some(image))
+    }
+
+    /// Makes an image of what a source resolved, unless it is here, and names it.
+    fn make(
+        &self,
+        transport: &dyn Transport,
+        resolved: &Resolved,
+        (origin, options): (Origin, &PullOptions),
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
+        let (config, layers) = (&resolved.config, resolved.layers.len());
+        let parsed = manifest::configuration(config, layers, &options.platform, &resolved.reference)?;
+        let diff_ids = manifest::diff_ids(&parsed)?;
+        let id = crate::Digest::of(config);
+        let image = match self.store.image(&id)? {
+            Some(image) => image,
+            None => match self.store.claim(&id)? {
+                Claim::Present(image) => image,
+                Claim::Absent(building) => {
+                    let made = convert(transport, resolved, (building, &diff_ids), &options.limits, progress);
+                    // On a full disk, what was fetched would keep it full.
+                    if matches!(made, Ok(_) | Err(Error::DiskFull { .. })) {
+                        transport.forget(&resolved.layers);
+                    }
+                    made?
+                }
+            },
+        };
+        let meaning = Meaning { image: id, manifest: resolved.manifest, origin };
+        self.store.tag(image, &resolved.names, &meaning)
     }
 }

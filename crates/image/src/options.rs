@@ -1,6 +1,6 @@
 //! What the caller may choose: when to ask a registry, for which platform, with which credentials and settings.
 
-use crate::arch;
+use crate::{Limits, arch};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -86,9 +86,7 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split('/').collect();
         match parts.as_slice() {
-            [os, architecture, rest @ ..]
-                if rest.len() <= 1 && parts.iter().all(|part| !part.is_empty()) =>
-            {
+            [os, architecture, rest @ ..] if rest.len() <= 1 && parts.iter().all(|part| !part.is_empty()) => {
                 let variant = rest.first().map(|variant| variant.to_string());
                 Ok(Self { os: os.to_string(), architecture: architecture.to_string(), variant })
             }
@@ -123,6 +121,8 @@ pub struct RegistrySettings {
     pub auth_files: Vec<PathBuf>,
     /// `certs.d` directories: `<dir>/<host[:port]>/*.crt` are further authorities for that registry.
     pub certs_dirs: Vec<PathBuf>,
+    /// Certificate authorities: the first bundle that exists counts. If none is named, where distributions keep it.
+    pub ca_bundles: Vec<PathBuf>,
     /// Directories in which credential helpers, podman and skopeo are looked for.
     pub search_path: Vec<PathBuf>,
     /// An HTTP proxy's address for registries that are not on this machine, for example from `HTTPS_PROXY`.
@@ -142,6 +142,8 @@ pub struct PullOptions {
     pub tls: Tls,
     /// Configuration and credentials.
     pub registries: RegistrySettings,
+    /// What an image may cost.
+    pub limits: Limits,
 }
 
 /// Whether a registry must prove who it is.

@@ -166,7 +166,9 @@ fn named(name: &str, text: &str) -> Result<Reference, Error> {
         _ => (None, path),
     };
     if path.len() > NAME_MAX || !path.split('/').all(is_component) {
-        return Err(refused("a repository's name is lower-case letters and digits, with '.', '_', '-' and '/' between"));
+        return Err(refused(
+            "a repository's name is lower-case letters and digits, with '.', '_', '-' and '/' between",
+        ));
     }
     let short = ShortName { path: path.into(), version, bare };
     Ok(match registry {
@@ -197,7 +199,8 @@ fn is_tag(tag: &str) -> bool {
 fn is_component(part: &str) -> bool {
     let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = part.as_bytes();
-    let ends = bytes.first().is_some_and(|byte| alphanumeric(byte)) && bytes.last().is_some_and(|byte| alphanumeric(byte));
+    let ends =
+        bytes.first().is_some_and(|byte| alphanumeric(byte)) && bytes.last().is_some_and(|byte| alphanumeric(byte));
     let mut separators = bytes.split(|byte| alphanumeric(byte));
     ends && separators.all(|run| matches!(run, b"" | b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-'))
 }
@@ -254,8 +257,24 @@ mod tests {
     fn what_no_image_is_called_is_refused() {
         let long = "x".repeat(3000);
         for text in [
-            "", "UPPER", "a//b", "/a", "a/", "a:", "a:-t", "a b", "-a", "a..b", "a___b", "docker:x", "../x", "a@sha256:00",
-            "docker-daemon:x", "\u{e9}", &long, "a:\n",
+            "",
+            "UPPER",
+            "a//b",
+            "/a",
+            "a/",
+            "a:",
+            "a:-t",
+            "a b",
+            "-a",
+            "a..b",
+            "a___b",
+            "docker:x",
+            "../x",
+            "a@sha256:00",
+            "docker-daemon:x",
+            "\u{e9}",
+            &long,
+            "a:\n",
         ] {
             assert!(matches!(Reference::parse(text), Err(Error::Reference { .. })), "{text}");
         }

@@ -10,10 +10,11 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-const FOREIGN: [(&[u8], &str); 3] = [(b"BZh", "bzip2"), (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"), (b"\x04\x22\x4d\x18", "lz4")];
+const FOREIGN: [(&[u8], &str); 3] =
+    [(b"BZh", "bzip2"), (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"), (b"\x04\x22\x4d\x18", "lz4")];
 
 /// Returns the plain bytes of a stream that is gzip, zstd or plain.
-pub(crate) fn decompress<'a>(mut blob: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>, Error> {
+pub(crate) fn decompress<'a>(mut blob: impl Read + 'a) -> Result<Box<dyn Read + 'a>, Error> {
     let mut head = Vec::new();
     blob.by_ref().take(6).read_to_end(&mut head).map_err(super::unreadable)?;
     let foreign = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, name)| name);

@@ -313,7 +313,8 @@ fn number(bytes: &[u8]) -> Option<i64> {
     if bytes.first()? & 0x80 != 0 {
         // The first bit is the mark, the second the sign.
         let first = i128::from(bytes[0] & 0x7f) - if bytes[0] & 0x40 != 0 { 0x80 } else { 0 };
-        let value = bytes[1..].iter().try_fold(first, |value, byte| value.checked_mul(256)?.checked_add(i128::from(*byte)));
+        let value =
+            bytes[1..].iter().try_fold(first, |value, byte| value.checked_mul(256)?.checked_add(i128::from(*byte)));
         return i64::try_from(value?).ok();
     }
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
@@ -334,7 +335,9 @@ fn malformed(what: &str) -> Error {
 pub(crate) fn unreadable(error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(ours) => ours,
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Error::malformed("a tar archive", "it ends early"),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Error::malformed("a tar archive", "it ends early")
+        }
         Err(error) => Error::malformed("a tar archive", error),
     }
 }

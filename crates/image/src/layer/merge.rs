@@ -149,8 +149,7 @@ impl Merge {
     fn opaque(&mut self, parents: &[&[u8]]) -> Result<(), Error> {
         let Some(dir) = path::directory(&mut self.writer, parents, Absent::Leave)? else { return Ok(()) };
         let wrong = |error| disk_error(OPAQUE, error);
-        let names: Vec<Vec<u8>> =
-            self.writer.entries(dir).map_err(wrong)?.map(|(name, _, _)| name.to_vec()).collect();
+        let names: Vec<Vec<u8>> = self.writer.entries(dir).map_err(wrong)?.map(|(name, _, _)| name.to_vec()).collect();
         names.iter().try_for_each(|name| self.hide(dir, name)).map_err(wrong)
     }
 
@@ -179,7 +178,8 @@ impl Merge {
         }
         // Children are behind their parents: from the end on, an old directory without anything new in it is empty.
         for (parent, name, dir, age) in dirs.into_iter().rev() {
-            match (age, self.writer.entries(dir)?.next().is_none()) {
+            let is_empty = self.writer.entries(dir)?.next().is_none();
+            match (age, is_empty) {
                 (Age::New, _) => {}
                 (Age::Old, true) => drop(self.writer.remove(parent, &name)?),
                 (Age::Old, false) => {
@@ -192,7 +192,7 @@ impl Merge {
     }
 }
 
-fn keeps_xattr(name: &[u8]) -> bool {
+pub(crate) fn keeps_xattr(name: &[u8]) -> bool {
     let known = XATTRS.iter().any(|prefix| name.starts_with(prefix)) && !name.starts_with(OVERLAY_XATTR);
     if !known {
         tracing::debug!(name = %String::from_utf8_lossy(name), "an extended attribute is left out");

@@ -15,7 +15,7 @@ mod sparse;
 
 pub(crate) use compression::decompress;
 pub(crate) use entry::{Entries, EntryKind, Source, Stream, unreadable};
-pub(crate) use merge::Merge;
+pub(crate) use merge::{Merge, keeps_xattr};
 
 use crate::Error;
 use std::io::{self, Read};

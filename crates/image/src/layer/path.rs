@@ -85,9 +85,15 @@ mod tests {
     #[test]
     fn names_are_made_relative_and_cleaned() {
         let clean = |name: &'static str| components(name.as_bytes()).unwrap().join(&b'/');
-        for (name, cleaned) in
-            [("/a/b", "a/b"), ("./a//b/", "a/b"), ("a/../b", "b"), ("/../../a", "a"), ("/", ""), (".", ""), ("a/..", "")]
-        {
+        for (name, cleaned) in [
+            ("/a/b", "a/b"),
+            ("./a//b/", "a/b"),
+            ("a/../b", "b"),
+            ("/../../a", "a"),
+            ("/", ""),
+            (".", ""),
+            ("a/..", ""),
+        ] {
             assert_eq!(clean(name), cleaned.as_bytes(), "{name}");
         }
     }

@@ -37,7 +37,10 @@ impl Sparse {
         }
         pax.get("GNU.sparse.numblocks")?;
         let offsets = pax.all("GNU.sparse.offset").map(decimal);
-        offsets.zip(pax.all("GNU.sparse.numbytes").map(decimal)).map(|(offset, length)| Some((offset?, length?))).collect()
+        offsets
+            .zip(pax.all("GNU.sparse.numbytes").map(decimal))
+            .map(|(offset, length)| Some((offset?, length?)))
+            .collect()
     }
 }
 
