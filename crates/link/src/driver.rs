@@ -78,6 +78,7 @@ impl Resumable {
         let mut transport =
             Transport { shared: &self.shared, reader, writer, input: BytesMut::new(), output: Output::default() };
         let why = poll_fn(|cx| transport.poll(cx)).await;
+        tracing::debug!(?why, "the transport of a session has ended");
         if matches!(why, Ended::Closed | Ended::Protocol(_)) {
             self.shared.end(why.clone());
         }

@@ -147,13 +147,12 @@ impl State {
         self.held.get_mut(&id).expect("a stream is held as long as it has a handle")
     }
 
-    /// Notes that one of a stream's handles is gone.
-    pub(crate) fn release(&mut self, id: StreamId) {
+    /// Notes that one of a stream's handles is gone. What that leaves is to be dropped after the lock: a waker may own
+    /// the last reference to a task, and that task another handle.
+    pub(crate) fn release(&mut self, id: StreamId) -> Option<Held> {
         let held = self.held(id);
         held.handles -= 1;
-        if held.handles == 0 {
-            self.held.remove(&id);
-        }
+        if held.handles == 0 { self.held.remove(&id) } else { None }
     }
 
     /// Who is to be woken by what the mux has noticed.

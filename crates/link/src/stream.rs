@@ -145,7 +145,7 @@ impl Drop for Sender {
         if !self.finished {
             self.shared.reset(self.id, "the sender is gone");
         }
-        self.shared.lock().release(self.id);
+        drop(self.shared.change(|state| state.release(self.id)));
     }
 }
 
@@ -195,12 +195,13 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.shared.change(|state| {
+        let left = self.shared.change(|state| {
             if !self.ended {
                 state.mux.discard(self.id);
             }
-            state.release(self.id);
+            state.release(self.id)
         });
+        drop(left);
     }
 }
 

@@ -10,7 +10,7 @@
 //!
 //! Each direction numbers its bytes. The sender keeps what was not acknowledged and never has more than [`WINDOW`]
 //! bytes or [`MAX_FRAMES`] frames of it; the receiver holds it to that, so a hostile peer cannot fill the memory.
-//! One direction's halves are [`outgoing`] and [`arriving`]; what a broken link needs is in [`resume`].
+//! One direction's halves are in `outgoing` and `arriving`; what a broken link needs is in `resume`.
 
 mod arriving;
 mod error;

@@ -6,6 +6,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStat
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,11 @@ fn ending(status: &WaitIdStatus) -> Option<Ending> {
     status.exit_status().map(Ending::Code).or_else(by_signal)
 }
 
+/// Tells whether this process runs as root, as far as files and processes of the host are concerned.
+pub fn runs_as_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 fn wait_readable(fd: &OwnedFd) -> io::Result<()> {
     let mut fds = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::IN)];
     match rustix::event::poll(&mut fds, None) {
@@ -120,6 +127,41 @@ impl Drop for Child {
     fn drop(&mut self) {
         if self.ending.is_none() && (self.kill().is_err() || self.wait().is_err()) {
             // It is no child of ours any more; there is nobody to tell.
+        }
+    }
+}
+
+/// A [`Child`] whose end an event loop waits for.
+#[derive(Debug)]
+pub struct Watched {
+    child: AsyncFd<Child>,
+}
+
+impl Watched {
+    /// Watches a child with the event loop that runs this.
+    pub fn new(child: Child) -> io::Result<Self> {
+        // SAFETY: the descriptor is the child's own from its making to its drop; `Child` has no way to replace it.
+        let child = unsafe { AsyncFd::register_with_interest(child, Interest::READABLE) }?;
+        Ok(Self { child })
+    }
+
+    /// Returns its number, for people and for `/proc`.
+    pub fn pid(&self) -> u32 {
+        self.child.get_ref().pid()
+    }
+
+    /// Kills it, whatever it does.
+    pub fn kill(&self) -> io::Result<()> {
+        self.child.get_ref().kill()
+    }
+
+    /// Waits for its end; afterwards returns the same at once. May be cancelled and called again.
+    pub async fn ended(&mut self) -> io::Result<Ending> {
+        loop {
+            if let Some(ending) = self.child.get_mut().try_wait()? {
+                return Ok(ending);
+            }
+            self.child.readable().await?.clear_ready();
         }
     }
 }

@@ -1,18 +1,12 @@
 //! How starting or steering a monitor fails.
 
+use fcvm_sys::process::Ending;
+use std::io;
 use std::path::PathBuf;
 
-/// A failure around a monitor.
+/// A failure around a monitor. Its name is that of the backend.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No monitor is installed. The hint (a package's name) is separate.
-    #[error("no {program} was found in the search path")]
-    NoMonitor {
-        /// The program that was looked for.
-        program: &'static str,
-        /// The Debian package that holds it.
-        package: &'static str,
-    },
     /// The specification asks for what the monitor cannot do.
     #[error("{monitor} cannot run this machine: {reason}")]
     Unsupported {
@@ -22,22 +16,22 @@ pub enum Error {
         reason: String,
     },
     /// A file of the machine cannot be used.
-    #[error("cannot use {path} as the machine's {role}")]
+    #[error("cannot use {} as the machine's {role}", path.display())]
     File {
         /// Kernel, initramfs, disk or console log.
         role: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Something of the host that the machine needs could not be had.
     #[error("cannot make the machine's {what}")]
     Host {
-        /// Memory, sockets, tasks.
+        /// Memory, sockets.
         what: &'static str,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The jail could not be made, or the monitor could not be executed in it.
     #[error("cannot start {monitor}")]
@@ -48,32 +42,29 @@ pub enum Error {
         source: fcvm_sys::jail::Error,
     },
     /// The monitor ended before it answered.
-    #[error("{monitor} ended at once ({ending}){}", said(stderr))]
+    #[error("{monitor} ended before it answered ({ending}): {stderr}")]
     EndedEarly {
         /// The monitor.
         monitor: &'static str,
-        /// How: an exit status or a signal.
-        ending: String,
-        /// The last lines of its standard error.
+        /// How.
+        ending: Ending,
+        /// The last lines of its standard error, or a clause that says that there were none.
         stderr: String,
-        /// The last of the guest's console.
-        console: String,
     },
     /// The monitor lives but does not answer.
-    #[error("{monitor} does not answer")]
+    #[error("{monitor} did not answer within {seconds} s")]
     Silent {
         /// The monitor.
         monitor: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
     },
-    /// The connection over which the monitor is steered failed.
-    #[error("the monitor cannot be steered")]
-    Control(#[from] crate::qemu::qmp::Error),
-}
-
-/// Renders what a monitor wrote before it ended.
-fn said(stderr: &str) -> String {
-    match stderr.trim() {
-        "" => String::new(),
-        text => format!(": {text}"),
-    }
+    /// The monitor refused a command, or the connection to it broke.
+    #[error("cannot {what} the machine")]
+    Steer {
+        /// The verb.
+        what: &'static str,
+        /// Why.
+        source: crate::qemu::QmpError,
+    },
 }

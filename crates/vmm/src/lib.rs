@@ -13,6 +13,7 @@ mod probe;
 pub mod qemu;
 mod select;
 mod spec;
+mod tail;
 
 pub use boot::boot;
 pub use console::{CONSOLE_FILE, Console};

@@ -19,10 +19,6 @@ impl Probe {
     /// Looks at this host, with these directories to look for programs in. Blocks for 25 ms or so; at worst, with a
     /// broken KVM, for two seconds.
     pub fn of_host(search_path: &[PathBuf]) -> Self {
-        Self {
-            qemu: qemu::find(search_path),
-            acceleration: kvm::probe(),
-            tsc_khz: fcvm_sys::tsc::frequency_khz(),
-        }
+        Self { qemu: qemu::find(search_path), acceleration: kvm::probe(), tsc_khz: fcvm_sys::tsc::frequency_khz() }
     }
 }

@@ -22,8 +22,6 @@ pub struct MachineSpec {
     pub kernel: PathBuf,
     /// The initramfs.
     pub initramfs: PathBuf,
-    /// Kernel parameters beyond those that the machine itself needs.
-    pub parameters: Vec<String>,
     /// Disks. The guest sees them in this order as `vda`, `vdb`, …, and finds that name in
     /// `/sys/block/vdX/serial` too.
     pub disks: Vec<Disk>,

@@ -4,6 +4,9 @@ use std::io;
 
 /// Sets the wall clock to nanoseconds since 1970.
 pub fn set_clock(time_ns: i64) -> io::Result<()> {
-    let time = rustix::time::Timespec { tv_sec: time_ns.div_euclid(1_000_000_000), tv_nsec: time_ns.rem_euclid(1_000_000_000) };
+    let time = rustix::time::Timespec {
+        tv_sec: time_ns.div_euclid(1_000_000_000),
+        tv_nsec: time_ns.rem_euclid(1_000_000_000),
+    };
     Ok(rustix::time::clock_settime(rustix::time::ClockId::Realtime, time)?)
 }

@@ -21,7 +21,8 @@ struct Pool {
 pub fn add_entropy(bytes: &[u8]) -> io::Result<()> {
     let random = File::options().write(true).open("/dev/random")?;
     let bytes = &bytes[..bytes.len().min(MOST)];
-    let mut pool = Pool { entropy_count: (bytes.len() * 8) as libc::c_int, buf_size: bytes.len() as libc::c_int, buf: [0; MOST] };
+    let mut pool =
+        Pool { entropy_count: (bytes.len() * 8) as libc::c_int, buf_size: bytes.len() as libc::c_int, buf: [0; MOST] };
     pool.buf[..bytes.len()].copy_from_slice(bytes);
     // SAFETY: the descriptor is open, and `pool` is a `struct rand_pool_info` whose `buf_size` bytes exist; it lives
     // over the call, which only reads it.

@@ -1,13 +1,13 @@
 //! System calls that only the guest's agent makes: modules, namespaces, clock, random pool, TUN. Each is one call.
 
-mod clone;
 mod clock;
+mod clone;
 mod entropy;
 mod inherited;
 mod tun;
 
-pub use clone::{Cloned, clone_sibling};
 pub use clock::set_clock;
+pub use clone::{Cloned, clone_sibling};
 pub use entropy::add_entropy;
 pub use inherited::take_inherited;
 pub use tun::{TunError, bring_up, open_tun, route_default};

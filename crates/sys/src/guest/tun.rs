@@ -34,7 +34,8 @@ pub fn bring_up(name: &str, address: Option<(Ipv4Addr, u8)>, mtu: Option<u32>) -
     let socket = socket.map_err(|error| failed("configuring")(error.into()))?;
     if let Some((address, prefix)) = address {
         let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0));
-        for (step, number, ip) in [("addressing", libc::SIOCSIFADDR, address), ("masking", libc::SIOCSIFNETMASK, mask)] {
+        for (step, number, ip) in [("addressing", libc::SIOCSIFADDR, address), ("masking", libc::SIOCSIFNETMASK, mask)]
+        {
             let mut request = request(name);
             request.ifr_ifru.ifru_addr = socket_address(ip);
             call(&socket, number, &mut request).map_err(failed(step))?;
@@ -84,5 +85,8 @@ fn request(name: &str) -> libc::ifreq {
 fn socket_address(ip: Ipv4Addr) -> libc::sockaddr {
     let [a, b, c, d] = ip.octets().map(|octet| octet as libc::c_char);
     // `struct sockaddr_in` seen as `struct sockaddr`: two bytes of port, then the address in network order.
-    libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: [0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0] }
+    libc::sockaddr {
+        sa_family: libc::AF_INET as libc::sa_family_t,
+        sa_data: [0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0],
+    }
 }

@@ -47,11 +47,8 @@ pub(super) struct Program {
 impl Order {
     /// Splits a jail into its order and its descriptors.
     pub(super) fn of(jail: Jail) -> (Self, Vec<OwnedFd>) {
-        let program = Program {
-            path: jail.program.into_os_string(),
-            arguments: jail.arguments,
-            environment: jail.environment,
-        };
+        let program =
+            Program { path: jail.program.into_os_string(), arguments: jail.arguments, environment: jail.environment };
         let order = Self {
             owner: std::process::id().cast_signed(),
             goal: Goal::Execute(program),

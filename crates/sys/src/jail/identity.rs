@@ -84,11 +84,18 @@ fn map_ids(uid: Uid, gid: Gid) -> Result<(), Failure> {
     write_map("setgroups", "deny")?;
     write_map("uid_map", &format!("{INSIDE_ID} {uid} 1"))?;
     write_map("gid_map", &format!("{INSIDE_ID} {gid} 1"))?;
+    forbid_further_ones();
     // Root's saved user id goes here.
     let (uid, gid) = (Uid::from_raw(INSIDE_ID), Gid::from_raw(INSIDE_ID));
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(Failure::at("take the group inside"))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(Failure::at("take the user inside"))?;
     dumpable()
+}
+
+/// In a further user namespace a program would have every capability again. Where `/proc/sys` is read-only, as in many
+/// containers, this is left out: it is one barrier of several.
+fn forbid_further_ones() {
+    let _is_read_only = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
 }
 
 /// A change of user makes the files of `/proc/self` root's; this gives them back.

@@ -219,6 +219,3 @@ pub enum Error {
         source: io::Error,
     },
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,10 +6,10 @@
 use super::handover::Failure;
 use crate::descriptor;
 use crate::process::stat_field;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// The parent of the messenger, by the number that `/proc` shows.
 #[derive(Clone, Copy)]

@@ -1,0 +1,171 @@
+//! QEMU's command line: a pure function of the machine.
+//!
+//! The descriptors that it names are handed over by [`super::files`] in the order of [`Inherited`].
+
+use super::arch;
+use crate::{Accelerator, Access, LINK_PORT, MachineSpec};
+use fcvm_sys::jail::FIRST_DESCRIPTOR;
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+
+/// What QEMU inherits, in this order from [`FIRST_DESCRIPTOR`] on; the disks follow.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Inherited {
+    /// The file that is the guest's memory.
+    Memory,
+    /// Our end's other end of the control connection.
+    Control,
+    /// The same of the link.
+    Link,
+    /// The same of the console.
+    Console,
+    /// The kernel.
+    Kernel,
+    /// The initramfs.
+    Initramfs,
+    /// A disk, by its index.
+    Disk(usize),
+}
+
+impl Inherited {
+    pub(super) fn number(self) -> RawFd {
+        let place = match self {
+            Inherited::Memory => 0,
+            Inherited::Control => 1,
+            Inherited::Link => 2,
+            Inherited::Console => 3,
+            Inherited::Kernel => 4,
+            Inherited::Initramfs => 5,
+            Inherited::Disk(index) => 6 + RawFd::try_from(index).unwrap_or(RawFd::MAX - 64),
+        };
+        FIRST_DESCRIPTOR + place
+    }
+
+    /// Returns a path that opens what the descriptor names, anew.
+    fn path(self) -> String {
+        format!("/proc/self/fd/{}", self.number())
+    }
+}
+
+/// Translated code is kept up to this many MiB. Without a limit it grows by hundreds.
+const TRANSLATION_MIB: u32 = 64;
+
+/// What every guest is told: be quiet but for what breaks, end with the monitor after a panic, and leave out what takes
+/// time and has no use in a machine that lives for one container.
+const PARAMETERS: &[&str] = &[
+    "quiet",
+    "loglevel=4",
+    "panic=-1",
+    "mitigations=off",
+    "nopti",
+    "nokaslr",
+    "cryptomgr.notests",
+    "rcupdate.rcu_expedited=1",
+];
+
+/// No new processes, no more privileges, no obsolete system calls, no scheduling tricks.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// Returns the arguments for a machine.
+pub(super) fn arguments(spec: &MachineSpec) -> Vec<OsString> {
+    let mut line = Line::default();
+    machine(&mut line, spec);
+    line.option("-kernel", Inherited::Kernel.path());
+    line.option("-initrd", Inherited::Initramfs.path());
+    line.option("-append", parameters(spec));
+    connections(&mut line);
+    for (index, disk) in spec.disks.iter().enumerate() {
+        attach(&mut line, index, disk.access);
+    }
+    line.option("-object", "rng-builtin,id=entropy");
+    line.option("-device", "virtio-rng-device,rng=entropy");
+    line.arguments
+}
+
+fn machine(line: &mut Line, spec: &MachineSpec) {
+    let accel = spec.choice.accel;
+    line.option("-M", format!("{},memory-backend=memory", arch::MACHINE));
+    line.option(
+        "-accel",
+        match accel {
+            Accelerator::Kvm => "kvm".to_owned(),
+            Accelerator::Tcg => format!("tcg,thread=multi,tb-size={TRANSLATION_MIB}"),
+        },
+    );
+    line.option("-cpu", arch::cpu(accel));
+    line.option("-smp", spec.cpus.to_string());
+    let (size, path) = (spec.memory.0, Inherited::Memory.path());
+    line.option("-m", format!("{size}M"));
+    line.option("-object", format!("memory-backend-file,id=memory,size={size}M,mem-path={path},share=on"));
+    for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+        line.flag(flag);
+    }
+    line.option("-display", "none");
+    line.option("-sandbox", SANDBOX);
+    line.option("-global", "virtio-mmio.force-legacy=false");
+}
+
+fn parameters(spec: &MachineSpec) -> String {
+    let fixed = arch::PARAMETERS.iter().chain(PARAMETERS).map(|parameter| (*parameter).to_owned());
+    fixed.chain(arch::clock_parameters(&spec.choice)).collect::<Vec<_>>().join(" ")
+}
+
+fn connections(line: &mut Line) {
+    let inherited = |id: &str, what: Inherited| format!("socket,id={id},fd={}", what.number());
+    line.option("-chardev", inherited("control", Inherited::Control));
+    line.option("-mon", "chardev=control,mode=control");
+    line.option("-chardev", inherited("console", Inherited::Console));
+    line.option("-serial", "chardev:console");
+    line.option("-chardev", inherited("link", Inherited::Link));
+    line.option("-device", "virtio-serial-device,max_ports=2");
+    line.option("-device", format!("virtserialport,chardev=link,nr=1,name={LINK_PORT}"));
+}
+
+/// Attaches a disk. QEMU duplicates the descriptor, so it needs no right to open the file itself.
+fn attach(line: &mut Line, index: usize, access: Access) {
+    // The scratch disk is worth nothing after a crash of the host, so a flush of the guest is not passed on. What the
+    // guest discards or zeroes is given back to the host's file system.
+    let options = match access {
+        Access::ReadOnly => "read-only=on",
+        Access::ReadWrite => "read-only=off,cache.no-flush=on,discard=unmap",
+    };
+    let zeroes = match access {
+        Access::ReadOnly => "",
+        Access::ReadWrite => ",detect-zeroes=unmap",
+    };
+    let (set, number) = (index + 1, Inherited::Disk(index).number());
+    let name = disk_name(index);
+    line.option("-add-fd", format!("fd={number},set={set}"));
+    let file = format!("driver=file,node-name=file{index},filename=/dev/fdset/{set},locking=off,{options}");
+    line.option("-blockdev", file);
+    line.option("-blockdev", format!("driver=raw,node-name=disk{index},file=file{index},{options}{zeroes}"));
+    // A full host is the guest's error to see, not a reason to stop the machine without a word.
+    let errors = "rerror=report,werror=report";
+    line.option("-device", format!("virtio-blk-device,drive=disk{index},serial={name},{errors}"));
+}
+
+/// Returns the name that Linux gives to the disk with this index.
+fn disk_name(index: usize) -> String {
+    let letter = u8::try_from(index).ok().and_then(|index| b'a'.checked_add(index)).filter(u8::is_ascii_lowercase);
+    format!("vd{}", letter.map_or('?', char::from))
+}
+
+/// A command line as it grows.
+#[derive(Default)]
+struct Line {
+    arguments: Vec<OsString>,
+}
+
+impl Line {
+    fn flag(&mut self, flag: &str) {
+        self.arguments.push(flag.into());
+    }
+
+    fn option(&mut self, name: &str, value: impl Into<OsString>) {
+        self.arguments.push(name.into());
+        self.arguments.push(value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests;

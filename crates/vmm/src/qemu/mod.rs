@@ -1,0 +1,63 @@
+//! QEMU's `microvm` as the monitor.
+//!
+//! Everything that QEMU uses is handed to it as a descriptor: its memory, kernel and disks, and one end each of the
+//! connections to its control, console and link. So it needs no directory, nothing can connect to it, and it may be a
+//! user who could open none of these files.
+
+mod arch;
+mod boot;
+mod command;
+mod files;
+mod qmp;
+
+pub use arch::PROGRAM;
+pub(crate) use boot::boot;
+pub(crate) use qmp::Qmp;
+pub use qmp::QmpError;
+
+use crate::Features;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// The Debian package with the program.
+pub const PACKAGE: &str = arch::PACKAGE;
+
+/// What QEMU can do here. The disks are bounded by the virtio-mmio transports of `microvm`, which has 24.
+pub const FEATURES: Features = Features { software_emulation: true, snapshots: false, disks: 16 };
+
+/// QEMU, installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qemu {
+    /// The program, without symbolic links.
+    pub program: PathBuf,
+}
+
+/// Looks for QEMU in these directories, in their order.
+pub fn find(search_path: &[PathBuf]) -> Option<Qemu> {
+    search_path.iter().map(|directory| directory.join(PROGRAM)).find_map(|path| {
+        let program = path.canonicalize().ok()?;
+        is_executable(&program).then_some(Qemu { program })
+    })
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_executable_file_of_the_name_is_found() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = [first.path().to_owned(), second.path().to_owned()];
+        assert_eq!(find(&path), None);
+        std::fs::write(first.path().join(PROGRAM), "").unwrap();
+        let program = second.path().join(PROGRAM);
+        std::fs::write(&program, "").unwrap();
+        assert_eq!(find(&path), None);
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(find(&path), Some(Qemu { program: program.canonicalize().unwrap() }));
+    }
+}

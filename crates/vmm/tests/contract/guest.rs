@@ -1,0 +1,99 @@
+//! Guests made for these tests.
+
+use cpio::NewcBuilder;
+use cpio::newc::trailer;
+use fcvm_spec::{Accel, MiB, VmmChoice};
+use fcvm_vmm::{Disk, Entrance, MachineSpec, Probe};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// What guests are made of.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    kernel: PathBuf,
+    modules: Option<PathBuf>,
+    busybox: Option<PathBuf>,
+    pub(crate) host: Probe,
+}
+
+/// In the order in which they load.
+const MODULES: [&str; 5] = [
+    "drivers/virtio/virtio_ring.ko",
+    "drivers/virtio/virtio.ko",
+    "drivers/virtio/virtio_mmio.ko",
+    "drivers/block/virtio_blk.ko",
+    "drivers/char/virtio_console.ko",
+];
+
+impl Guest {
+    /// Looks for what guests are made of; what is missing in words.
+    pub(crate) fn find() -> Result<Self, String> {
+        let variable = |name| std::env::var_os(name).map(PathBuf::from);
+        let path: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+        let kernel = variable("FCVM_TEST_KERNEL").ok_or("FCVM_TEST_KERNEL is not set")?;
+        let host = Probe::of_host(&path);
+        host.qemu.as_ref().ok_or("there is no QEMU")?;
+        let busybox = path.iter().map(|directory| directory.join("busybox")).find(|file| file.exists());
+        Ok(Self { kernel, modules: variable("FCVM_TEST_MODULES"), busybox, host })
+    }
+
+    /// Tells whether guests can be given programs.
+    pub(crate) fn has_userland(&self) -> Result<(), String> {
+        self.modules.as_ref().ok_or("FCVM_TEST_MODULES is not set")?;
+        self.busybox.as_ref().ok_or("there is no busybox")?;
+        Ok(())
+    }
+
+    /// Describes a machine that panics because it has no root file system.
+    pub(crate) fn panicking(&self, directory: &Path) -> MachineSpec {
+        self.machine(directory, Vec::new())
+    }
+
+    /// Describes a machine that runs a script with busybox.
+    pub(crate) fn scripted(&self, directory: &Path, disks: Vec<Disk>, script: &str) -> MachineSpec {
+        let (modules, busybox) = (self.modules.as_ref().unwrap(), self.busybox.as_ref().unwrap());
+        let mut archive = Vec::new();
+        for name in ["bin", "dev", "proc", "sys", "m"] {
+            archive = add(archive, name, 0o40755, b"");
+        }
+        archive = add(archive, "bin/busybox", 0o100755, &std::fs::read(busybox).unwrap());
+        let mut init = "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\n".to_owned();
+        init += "mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev\n";
+        for (index, module) in MODULES.iter().enumerate() {
+            archive = add(archive, &format!("m/{index}"), 0o100644, &std::fs::read(modules.join(module)).unwrap());
+            init += &format!("insmod /m/{index}\n");
+        }
+        archive = add(archive, "init", 0o100755, (init + script).as_bytes());
+        MachineSpec { disks, ..self.machine(directory, archive) }
+    }
+
+    fn machine(&self, directory: &Path, archive: Vec<u8>) -> MachineSpec {
+        let initramfs = directory.join("initramfs");
+        std::fs::write(&initramfs, trailer(archive).unwrap()).unwrap();
+        MachineSpec {
+            choice: fcvm_vmm::choose(VmmChoice::Auto, Accel::Auto, &self.host).unwrap(),
+            cpus: 1,
+            memory: MiB(192),
+            kernel: self.kernel.clone(),
+            initramfs,
+            disks: Vec::new(),
+            run_dir: directory.to_owned(),
+        }
+    }
+}
+
+fn add(archive: Vec<u8>, name: &str, mode: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut writer = NewcBuilder::new(name).mode(mode).write(archive, bytes.len() as u32);
+    writer.write_all(bytes).unwrap();
+    writer.finish().unwrap()
+}
+
+/// Returns how this binary becomes the inside of a jail.
+pub(crate) fn entrance() -> Entrance {
+    Entrance { executable: "/proc/self/exe".into(), arguments: vec![crate::JAIL.into()] }
+}
+
+/// Runs one test's future on its own thread, as an owner does.
+pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}
