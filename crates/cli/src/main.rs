@@ -1,3 +1,30 @@
-//! The fcvm command.
+//! The `fcvm` command: reads flags, environment and files once, calls the engine, prints.
+//!
+//! `args` is what was typed, `command` what is done with it, `ui` what is shown. Nothing below `command` sees a flag.
 
-fn main() {}
+mod args;
+mod command;
+mod error;
+mod settings;
+mod stdio;
+mod ui;
+
+use error::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The monitor's jail is this program started anew: before anything else, since it needs a single thread.
+    if std::env::args_os().nth(1).is_some_and(|first| first == settings::JAIL_MARKER) {
+        return fcvm_sys::jail::enter();
+    }
+    match run() {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let cli = args::parse(std::env::args_os())?;
+    ui::log::start();
+    command::run(cli)
+}

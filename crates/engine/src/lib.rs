@@ -1,1 +1,63 @@
-//! Use cases: run, exec, stop, sweep. Owns every running VM.
+//! Use cases: run, exec, stop, kill, wait, remove. Owns every running VM.
+//!
+//! This room reads no environment and prints nothing: settings are arguments, results are values. The way of a VM
+//! through it is in [`run`], what other processes ask of its owner in `control`.
+
+pub mod attachment;
+mod control;
+mod error;
+mod ops;
+pub mod plan;
+pub mod run;
+mod settings;
+
+pub use attachment::{Attachment, CHANNEL_DEPTH, Output};
+pub use error::Error;
+pub use ops::{ExecOutcome, Remove};
+pub use run::{Publish, RunObserver, RunOutcome, RunRequest};
+pub use settings::Settings;
+
+use fcvm_artifacts::Artifacts;
+use fcvm_image::Images;
+use fcvm_store::Store;
+
+/// One data directory with all that is done in it.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    store: Store,
+    images: Images,
+    artifacts: Artifacts,
+}
+
+impl Engine {
+    /// Opens the data directory, makes it if it is not there, and ends what killed owners left.
+    pub fn open(settings: Settings) -> Result<Self, Error> {
+        let store = Store::open(&settings.data_dir)?;
+        for swept in store.sweep()? {
+            tracing::info!(?swept, "ended what a killed owner left");
+        }
+        let images = Images::open(&store.images_dir())?;
+        let artifacts = Artifacts::open(&store.artifacts_dir())?;
+        Ok(Self { settings, store, images, artifacts })
+    }
+
+    /// The VMs' records.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The images.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// What VMs boot from.
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}

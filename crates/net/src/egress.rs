@@ -36,7 +36,7 @@ impl Egress {
         }
     }
 
-    async fn connect(&self, dial: Dial, mut sender: Sender, receiver: Receiver) -> io::Result<()> {
+    async fn connect(&self, dial: Dial, sender: Sender, receiver: Receiver) -> io::Result<()> {
         let unreachable = rustix::io::Errno::NETUNREACH.raw_os_error();
         let translation = self.translation.as_ref().ok_or(unreachable);
         let place = match (translation, dial.address) {
@@ -64,7 +64,7 @@ impl Egress {
     }
 }
 
-async fn refuse(mut sender: Sender, errno: i32) -> io::Result<()> {
+async fn refuse(sender: Sender, errno: i32) -> io::Result<()> {
     sender.message(&Dialled::Failed(errno)).await.map_err(io::Error::other)?;
     sender.finish();
     Ok(())

@@ -12,7 +12,7 @@ pub(crate) const IDLE: Duration = Duration::from_secs(120);
 pub(crate) const LARGEST: usize = 65_507;
 
 /// Carries datagrams between a stream and a connected socket until one side ends or both are idle.
-pub(crate) async fn relay(mut sender: Sender, mut receiver: Receiver, socket: &UdpSocket) -> io::Result<()> {
+pub(crate) async fn relay(sender: Sender, mut receiver: Receiver, socket: &UdpSocket) -> io::Result<()> {
     let mut buffer = vec![0; LARGEST];
     loop {
         tokio::select! {

@@ -18,9 +18,18 @@ pub enum Swept {
 const KILLED: u8 = 137;
 
 impl Store {
+    /// Returns how many VMs a sweep would end.
+    pub fn left_overs(&self) -> Result<usize, Error> {
+        Ok(self.abandoned()?.len())
+    }
+
+    fn abandoned(&self) -> Result<Vec<VmDir>, Error> {
+        Ok(self.vms()?.into_iter().filter(|vm| !vm.is_owned() && vm.needs_sweep()).collect())
+    }
+
     /// Ends every VM whose owner is gone. Quick where there is nothing to do: one open and one lock per live VM.
     pub fn sweep(&self) -> Result<Vec<Swept>, Error> {
-        let candidates: Vec<_> = self.vms()?.into_iter().filter(|vm| !vm.is_owned() && vm.needs_sweep()).collect();
+        let candidates = self.abandoned()?;
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
@@ -43,7 +52,7 @@ impl Store {
         match vm.record() {
             Ok(record) if record.phase != Phase::Starting && record.spec.removal == Removal::Keep => {
                 end_monitor(&record);
-                vm.retire(&abandoned(record))?;
+                vm.retire(&ended(record))?;
                 Ok(Some(Swept::Retired(short)))
             }
             record => {
@@ -80,7 +89,7 @@ fn end_monitor(record: &VmRecord) {
     }
 }
 
-fn abandoned(mut record: VmRecord) -> VmRecord {
+fn ended(mut record: VmRecord) -> VmRecord {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
     record.phase = Phase::Exited;
     record.monitor = None;

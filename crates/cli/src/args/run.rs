@@ -1,0 +1,410 @@
+//! `run`: from flags to what is asked of the engine. Nothing below this file sees a flag.
+
+use crate::error::Failure;
+use clap::Args;
+use fcvm_engine::{Publish, RunRequest};
+use fcvm_spec::container::parse_capability;
+use fcvm_spec::{
+    Accel, ContainerSpec, HostEntry, KernelChoice, MachineShape, MiB, NetworkMode, PortMapping, Removal,
+    SnapshotPolicy, Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
+};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Name of the VM
+    #[arg(long)]
+    name: Option<String>,
+    /// Remove the VM when it has ended
+    #[arg(long)]
+    rm: bool,
+    /// Run in the background and print the id
+    #[arg(short, long)]
+    detach: bool,
+    /// Carry standard input
+    #[arg(short, long)]
+    interactive: bool,
+    /// Set a variable: KEY=VALUE, or KEY for its value here
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    env: Vec<String>,
+    /// Read variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Run as USER[:GROUP]
+    #[arg(short, long)]
+    user: Option<String>,
+    /// Replace the image's entrypoint: a program, or a JSON list
+    #[arg(long)]
+    entrypoint: Option<String>,
+    /// Host name of the guest
+    #[arg(long)]
+    hostname: Option<String>,
+    /// Processors that the container may use, for example 1.5
+    #[arg(long)]
+    cpus: Option<f64>,
+    /// Processors of the machine
+    #[arg(long, conflicts_with = "cpus")]
+    cpu: Option<u8>,
+    /// Memory that the container may use, for example 512m
+    #[arg(short, long)]
+    memory: Option<String>,
+    /// Memory of the machine in MiB
+    #[arg(long, conflicts_with = "memory", value_name = "MIB")]
+    mem: Option<u32>,
+    /// When to ask the registry: always, missing, never, newer
+    #[arg(long, default_value = "missing")]
+    pull: String,
+    /// Publish a port: [[IP:]HOSTPORT:]PORT[/tcp|udp]
+    #[arg(short, long, value_name = "PORT")]
+    publish: Vec<String>,
+    /// Publish all ports that the image exposes
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// File system in memory: PATH[:OPTIONS]
+    #[arg(long, value_name = "PATH")]
+    tmpfs: Vec<String>,
+    /// Make the container's root read-only
+    #[arg(long)]
+    read_only: bool,
+    /// Label of the VM
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// All capabilities and devices of the guest
+    #[arg(long)]
+    privileged: bool,
+    /// Add a capability
+    #[arg(long, value_name = "CAP", value_delimiter = ',')]
+    cap_add: Vec<String>,
+    /// Drop a capability
+    #[arg(long, value_name = "CAP", value_delimiter = ',')]
+    cap_drop: Vec<String>,
+    /// Resource limit: NAME=SOFT[:HARD]
+    #[arg(long, value_name = "LIMIT")]
+    ulimit: Vec<String>,
+    /// Run a small init as the container's first process
+    #[arg(long)]
+    init: bool,
+    /// Signal that stops the container
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Seconds between the stop signal and SIGKILL
+    #[arg(long, value_name = "SECONDS")]
+    stop_timeout: Option<u32>,
+    /// Name server
+    #[arg(long, value_name = "IP")]
+    dns: Vec<std::net::IpAddr>,
+    /// Line of /etc/hosts: NAME:IP
+    #[arg(long, value_name = "NAME:IP")]
+    add_host: Vec<String>,
+    /// rootless[:allow_host_loopback=true] or none
+    #[arg(long, alias = "net", value_name = "MODE")]
+    network: Option<String>,
+    /// Only `no` for now
+    #[arg(long, default_value = "no", value_name = "POLICY")]
+    restart: String,
+    /// Write the id to a file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Kernel of the guest: an ELF or a bzImage
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// Monitor: auto, qemu or firecracker
+    #[arg(long, default_value = "auto")]
+    vmm: String,
+    /// What runs the guest's instructions: auto, kvm or tcg
+    #[arg(long, default_value = "auto")]
+    accel: String,
+    /// Neither use nor make a snapshot
+    #[arg(long)]
+    no_snapshot: bool,
+    /// Pass signals on to the container
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true")]
+    sig_proxy: bool,
+    /// No progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// Command line as one string; arguments after the image win
+    #[arg(long, value_name = "STRING")]
+    cmd: Option<String>,
+    /// The image
+    image: String,
+    /// Program and arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// What `run` is to do, in terms that no flag is left of.
+#[derive(Debug)]
+pub(crate) struct RunPlan {
+    pub(crate) request: RunRequest,
+    pub(crate) place: Place,
+    pub(crate) signals: crate::stdio::Signals,
+    pub(crate) cidfile: Option<PathBuf>,
+    pub(crate) show: crate::ui::progress::Show,
+}
+
+/// Which process owns the VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// This one.
+    Foreground,
+    /// One of its own in a new session: `-d`.
+    Background,
+}
+
+/// What a machine has beyond what its container may use: its kernel, the agent, page tables.
+const OVERHEAD: MiB = MiB(96);
+
+impl RunArgs {
+    /// Checks every flag and computes what is asked.
+    pub(crate) fn plan(self) -> Result<RunPlan, Failure> {
+        use crate::stdio::Signals;
+        use crate::ui::progress::Show;
+        if self.restart != "no" {
+            return Err(Failure::new(format!("unsupported --restart={}: only no is there yet", self.restart)));
+        }
+        let request = RunRequest {
+            spec: self.spec()?,
+            pull: self.pull.parse().map_err(Failure::new)?,
+            publish: if self.publish_all { Publish::Exposed } else { Publish::Named },
+        };
+        Ok(RunPlan {
+            request,
+            place: if self.detach { Place::Background } else { Place::Foreground },
+            signals: if self.sig_proxy { Signals::Forwarded } else { Signals::Own },
+            cidfile: self.cidfile,
+            show: if self.quiet { Show::Nothing } else { Show::Progress },
+        })
+    }
+
+    fn spec(&self) -> Result<VmSpec, Failure> {
+        let mut random = [0; 40];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| Failure::new(format!("ask the kernel for random bytes: {error}")))?;
+        let (id, seed) = random.split_at(32);
+        let seed = u64::from_le_bytes(seed.try_into().expect("forty less thirty-two are eight"));
+        let mut ports = Vec::new();
+        for port in &self.publish {
+            ports.extend(PortMapping::parse(port)?);
+        }
+        Ok(VmSpec {
+            id: VmId::from_random(id.try_into().expect("the first thirty-two of forty")),
+            name: self.name.as_ref().map_or_else(|| Ok(VmName::from_seed(seed)), |name| name.parse())?,
+            image: self.image.clone(),
+            container: self.container()?,
+            machine: self.machine()?,
+            network: self.network.as_ref().map_or(Ok(NetworkMode::Default), |mode| mode.parse())?,
+            ports,
+            removal: if self.rm { Removal::Automatic } else { Removal::Keep },
+            stdin: if self.interactive { Stdin::Carried } else { Stdin::Null },
+            snapshot: if self.no_snapshot { SnapshotPolicy::Never } else { SnapshotPolicy::Allowed },
+        })
+    }
+
+    fn container(&self) -> Result<ContainerSpec, Failure> {
+        let all = |texts: &[String]| texts.iter().map(|text| parse_capability(text)).collect::<Result<Vec<_>, _>>();
+        if self.init {
+            return Err(Failure::new("--init is not there yet: run an init of the image's own"));
+        }
+        Ok(ContainerSpec {
+            command: self.command()?,
+            entrypoint: self.entrypoint.as_deref().map(entrypoint).transpose()?,
+            env: environment(&self.env_file, &self.env)?,
+            workdir: self.workdir.clone().map(absolute).transpose()?,
+            user: self.user.clone(),
+            hostname: self.hostname.clone(),
+            tmpfs: self.tmpfs.iter().map(|text| Tmpfs::parse(text)).collect::<Result<_, _>>()?,
+            read_only: self.read_only,
+            privileged: self.privileged,
+            cap_add: all(&self.cap_add)?,
+            cap_drop: all(&self.cap_drop)?,
+            ulimits: self.ulimit.iter().map(|text| Ulimit::parse(text)).collect::<Result<_, _>>()?,
+            init: self.init,
+            stop_signal: self.stop_signal.as_ref().map(|text| text.parse()).transpose()?,
+            stop_timeout: self.stop_timeout,
+            dns: self.dns.clone(),
+            add_host: self.add_host.iter().map(|text| HostEntry::parse(text)).collect::<Result<_, _>>()?,
+            memory: self.memory.as_ref().map(|text| text.parse::<MiB>()).transpose()?.map(MiB::bytes),
+            cpu_milli: self.cpus.map(cpu_milli).transpose()?,
+            labels: labels(&self.label),
+        })
+    }
+
+    fn command(&self) -> Result<Vec<String>, Failure> {
+        match &self.cmd {
+            Some(text) if self.command.is_empty() => split_words(text),
+            _ => Ok(self.command.clone()),
+        }
+    }
+
+    fn machine(&self) -> Result<MachineShape, Failure> {
+        let memory = match (&self.memory, self.mem) {
+            (Some(text), _) => MiB(text.parse::<MiB>()?.0.saturating_add(OVERHEAD.0)),
+            (None, Some(mib)) => MiB(mib),
+            (None, None) => MachineShape::DEFAULT_MEMORY,
+        };
+        if memory < MachineShape::LEAST_MEMORY {
+            return Err(Failure::new(format!(
+                "a machine of {memory} is too small; it needs {}",
+                MachineShape::LEAST_MEMORY
+            )));
+        }
+        let cpus = match (self.cpus, self.cpu) {
+            (Some(cpus), _) => cpu_milli(cpus)?.div_ceil(1000).try_into().unwrap_or(u8::MAX),
+            (None, cpu) => cpu.unwrap_or(1),
+        };
+        if cpus == 0 || cpus > MachineShape::MOST_CPUS {
+            return Err(Failure::new(format!(
+                "a machine has from 1 to {} processors, not {cpus}",
+                MachineShape::MOST_CPUS
+            )));
+        }
+        Ok(MachineShape {
+            cpus,
+            memory,
+            kernel: self.kernel.clone().map_or(KernelChoice::Default, KernelChoice::File),
+            vmm: choice(
+                "--vmm",
+                &self.vmm,
+                &[("auto", VmmChoice::Auto), ("qemu", VmmChoice::Qemu), ("firecracker", VmmChoice::Firecracker)],
+            )?,
+            accel: choice("--accel", &self.accel, &[("auto", Accel::Auto), ("kvm", Accel::Kvm), ("tcg", Accel::Tcg)])?,
+        })
+    }
+}
+
+fn choice<T: Copy>(flag: &str, text: &str, known: &[(&str, T)]) -> Result<T, Failure> {
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    let found = known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+    found.ok_or_else(|| Failure::new(format!("invalid {flag} {text:?}: it is one of {}", names.join(", "))))
+}
+
+fn cpu_milli(cpus: f64) -> Result<u32, Failure> {
+    let most = f64::from(MachineShape::MOST_CPUS);
+    if cpus.is_finite() && cpus >= 0.01 && cpus <= most {
+        return Ok((cpus * 1000.0).round() as u32);
+    }
+    Err(Failure::new(format!("invalid --cpus {cpus}: a number from 0.01 to {most} is expected")))
+}
+
+fn absolute(dir: String) -> Result<String, Failure> {
+    if dir.starts_with('/') {
+        Ok(dir)
+    } else {
+        Err(Failure::new(format!("the working directory {dir:?} must be absolute")))
+    }
+}
+
+/// `--entrypoint` is a program, a JSON list, or nothing.
+fn entrypoint(text: &str) -> Result<Vec<String>, Failure> {
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text)
+            .map_err(|error| Failure::new(format!("invalid --entrypoint {text:?}: {error}")));
+    }
+    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()).into_iter().collect())
+}
+
+fn labels(texts: &[String]) -> BTreeMap<String, String> {
+    let split = |text: &String| {
+        text.split_once('=').map_or((text.clone(), String::new()), |(k, v)| (k.to_owned(), v.to_owned()))
+    };
+    texts.iter().map(split).collect()
+}
+
+/// Variables of files, then of flags: `KEY=VALUE`, or `KEY` for its value here (nothing if it has none).
+pub(crate) fn environment(files: &[PathBuf], flags: &[String]) -> Result<Vec<String>, Failure> {
+    let mut env = Vec::new();
+    for file in files {
+        env.extend(environment_file(file)?);
+    }
+    for flag in flags {
+        env.extend(variable(flag)?);
+    }
+    Ok(env)
+}
+
+fn environment_file(path: &Path) -> Result<Vec<String>, Failure> {
+    let failed = |why: &dyn std::fmt::Display| Failure::new(format!("read the variables of {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let mut env = Vec::new();
+    for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        env.extend(variable(line)?);
+    }
+    Ok(env)
+}
+
+fn variable(text: &str) -> Result<Option<String>, Failure> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if name.is_empty() || text.contains('\0') {
+        return Err(Failure::new("invalid variable: KEY=VALUE or KEY is expected"));
+    }
+    let value = match value {
+        Some(value) => Some(value),
+        None => std::env::var_os(name)
+            .map(|value| {
+                value
+                    .into_string()
+                    .map_err(|_| Failure::new(format!("the value of {name} is not UTF-8; it cannot be passed on")))
+            })
+            .transpose()?,
+    };
+    Ok(value.map(|value| format!("{name}={value}")))
+}
+
+/// Splits a command line as a POSIX shell splits words, without expanding anything.
+fn split_words(text: &str) -> Result<Vec<String>, Failure> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\'' => {
+                let inside: String = characters.by_ref().take_while(|c| *c != '\'').collect();
+                word.get_or_insert_default().push_str(&inside);
+            }
+            '"' => quoted(&mut characters, word.get_or_insert_default()),
+            '\\' => word.get_or_insert_default().extend(characters.next()),
+            c if c.is_whitespace() => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+fn quoted(characters: &mut std::str::Chars<'_>, word: &mut String) {
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => return,
+            '\\' => word.extend(characters.next()),
+            c => word.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_string_is_split_as_a_shell_splits_it() {
+        let words = split_words(r#"sh -c "echo \"a b\"" 'c d' e\ f "" "#).unwrap();
+        assert_eq!(words, ["sh", "-c", r#"echo "a b""#, "c d", "e f", ""]);
+    }
+
+    #[test]
+    fn an_entrypoint_is_a_program_a_list_or_nothing() {
+        assert_eq!(entrypoint("/bin/x").unwrap(), ["/bin/x"]);
+        assert_eq!(entrypoint(r#"["a","b c"]"#).unwrap(), ["a", "b c"]);
+        assert_eq!(entrypoint("").unwrap(), Vec::<String>::new());
+        assert!(entrypoint("[1]").is_err());
+    }
+}

@@ -1,0 +1,81 @@
+use super::*;
+use fcvm_spec::{MiB, Removal};
+
+fn plan(line: &str) -> Result<RunPlan, String> {
+    let words = line.split_whitespace().map(OsString::from);
+    let cli = parse(words).map_err(|failure| failure.text())?;
+    match cli.verb {
+        Verb::Podman(verb) => match *verb {
+            PodmanVerb::Run(args) => args.plan().map_err(|failure| failure.text()),
+            _ => panic!("not run"),
+        },
+        Verb::Direct(PodmanVerb::Run(args)) => args.plan().map_err(|failure| failure.text()),
+        _ => panic!("not run"),
+    }
+}
+
+#[test]
+fn what_stands_behind_the_image_is_the_containers() {
+    for line in ["fcvm run img ls -l --name x", "fcvm podman run img ls -l --name x", "fcvm run -- img ls -l --name x"]
+    {
+        let plan = plan(line).unwrap();
+        assert_eq!(plan.request.spec.image, "img");
+        assert_eq!(plan.request.spec.container.command, ["ls", "-l", "--name", "x"], "{line}");
+    }
+}
+
+#[test]
+fn memory_and_processors_shape_the_machine_and_the_container() {
+    let spec = plan("fcvm run -m 512m --cpus 1.5 img").unwrap().request.spec;
+    assert_eq!((spec.machine.memory, spec.machine.cpus), (MiB(608), 2));
+    assert_eq!((spec.container.memory, spec.container.cpu_milli), (Some(512 << 20), Some(1500)));
+    let spec = plan("fcvm run --mem 300 --cpu 3 img").unwrap().request.spec;
+    assert_eq!((spec.machine.memory, spec.machine.cpus, spec.container.memory), (MiB(300), 3, None));
+}
+
+#[test]
+fn short_flags_combine_and_values_follow() {
+    let plan = plan("fcvm run -dP --rm -eA=1 -eB=2 -p 8080:80 -u 1:2 -w /x img").unwrap();
+    assert_eq!(plan.place, Place::Background);
+    let spec = plan.request.spec;
+    assert_eq!((spec.removal, spec.ports.len()), (Removal::Automatic, 1));
+    assert_eq!(spec.container.env, ["A=1", "B=2"]);
+}
+
+#[test]
+fn flags_that_are_not_there_are_refused_by_name() {
+    for (line, words) in [
+        ("fcvm run -it img", "-it"),
+        ("fcvm run -t img", "-t"),
+        ("fcvm run --tty img", "--tty"),
+        ("fcvm run -v /a:/b img", "-v"),
+        ("fcvm run --volume /a:/b img", "--volume"),
+        ("fcvm run --mount=type=bind img", "--mount"),
+        ("fcvm run --map a:b img", "--map"),
+        ("fcvm run --health-cmd x img", "--health-cmd"),
+        ("fcvm run --restart=always img", "--restart"),
+        ("fcvm run --no-such-flag img", "--no-such-flag"),
+        ("fcvm run --cpus 0 img", "--cpus"),
+        ("fcvm run --mem 1 img", "too small"),
+        ("fcvm run --init img", "--init"),
+        ("fcvm run --vmm xen img", "--vmm"),
+        ("fcvm run -w x img", "absolute"),
+        ("fcvm run --network host img", "host"),
+    ] {
+        let text = plan(line).expect_err(line);
+        assert!(text.contains(words), "{line}: {text}");
+        assert!(!text.contains('\n'), "{line}: {text}");
+    }
+}
+
+#[test]
+fn what_is_not_utf_8_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let args = vec![OsString::from("fcvm"), OsString::from("run"), OsString::from_vec(vec![0xff])];
+    assert!(parse(args.into_iter()).unwrap_err().text().contains("UTF-8"));
+}
+
+#[test]
+fn the_table_of_flags_is_consistent() {
+    command().debug_assert();
+}

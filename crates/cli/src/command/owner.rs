@@ -1,0 +1,100 @@
+//! The owner of a VM in the background: this program once more, in a session of its own.
+//!
+//! It hears what to run on standard input (the environment in it is secret, so it is on no command line), says over an
+//! inherited pipe how the start went, and lives as long as the VM.
+
+use super::block_on;
+use crate::error::Failure;
+use crate::ui::progress::{Display, Show};
+use crate::{settings, stdio};
+use fcvm_engine::{RunObserver, RunRequest};
+use fcvm_store::VmRecord;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+
+/// How the start went.
+#[derive(Debug, Serialize, Deserialize)]
+enum Report {
+    Started { id: String },
+    Failed { code: u8, sentence: String },
+}
+
+/// Starts an owner and waits until its container runs; returns the VM's id.
+pub(super) fn start(request: &RunRequest, data_dir: &Path) -> Result<String, Failure> {
+    let failed = |error: io::Error| Failure::new(format!("start the VM's owner: {error}"));
+    let (mut ours, theirs) = io::pipe().map_err(failed)?;
+    let theirs = OwnedFd::from(theirs);
+    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).map_err(|error| failed(error.into()))?;
+    let executable = std::env::current_exe().map_err(failed)?;
+    let mut command = Command::new(executable);
+    command.arg("--data-dir").arg(data_dir).args(["owner", &theirs.as_raw_fd().to_string()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(failed)?;
+    drop(theirs);
+    let told = serde_json::to_vec(request)?;
+    child.stdin.take().expect("stdin is piped").write_all(&told).map_err(failed)?;
+    let mut said = Vec::new();
+    ours.read_to_end(&mut said).map_err(failed)?;
+    match serde_json::from_slice(&said) {
+        Ok(Report::Started { id }) => Ok(id),
+        Ok(Report::Failed { code, sentence }) => {
+            let _ = child.wait();
+            Err(Failure::with_code(code, sentence))
+        }
+        Err(_) => Err(Failure::new("the VM's owner ended without a word")),
+    }
+}
+
+/// Owns a VM: the other half of [`start`].
+pub(super) fn own(report: i32, data_dir: Option<&Path>) -> Result<ExitCode, Failure> {
+    let report = File::from(fcvm_sys::guest::take_inherited(report)?);
+    let _ = rustix::process::setsid();
+    let reporter = Reporter { display: Display::new(Show::Nothing), report: Mutex::new(Some(report)) };
+    let outcome = run(data_dir, &reporter);
+    if let Err(failure) = &outcome {
+        reporter.say(&Report::Failed { code: failure.code(), sentence: failure.text() });
+    }
+    outcome
+}
+
+fn run(data_dir: Option<&Path>, reporter: &Reporter) -> Result<ExitCode, Failure> {
+    let mut told = Vec::new();
+    io::stdin().read_to_end(&mut told)?;
+    let request: RunRequest = serde_json::from_slice(&told)?;
+    let engine = settings::engine(data_dir)?;
+    let outcome = block_on(async {
+        let attachment = stdio::detached(stdio::forward()?);
+        Ok::<_, Failure>(engine.run(request, attachment, reporter).await)
+    })???;
+    Ok(ExitCode::from(outcome.code))
+}
+
+struct Reporter {
+    display: Display,
+    report: Mutex<Option<File>>,
+}
+
+impl Reporter {
+    /// Says how the start went, once; the pipe's end is the end of the message.
+    fn say(&self, report: &Report) {
+        let pipe = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let (Some(mut pipe), Ok(text)) = (pipe, serde_json::to_vec(report)) {
+            let _ = pipe.write_all(&text);
+        }
+    }
+}
+
+impl RunObserver for Reporter {
+    fn image(&self) -> &dyn fcvm_image::Progress {
+        &self.display
+    }
+
+    fn started(&self, record: &VmRecord) {
+        self.say(&Report::Started { id: record.spec.id.to_string() });
+    }
+}

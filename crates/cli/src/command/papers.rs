@@ -1,0 +1,16 @@
+//! Completions and man pages, made of the same table as the parser.
+
+use crate::args;
+use crate::error::Failure;
+use std::path::Path;
+
+pub(super) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    clap_complete::generate(shell, &mut args::command(), "fcvm", &mut std::io::stdout());
+    Ok(())
+}
+
+pub(super) fn man(dir: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure::new(format!("write man pages into {}: {error}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    clap_mangen::generate_to(args::command(), dir).map_err(failed)
+}

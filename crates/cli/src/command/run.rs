@@ -1,0 +1,119 @@
+//! `run`: the VM's owner is this process, or one in the background.
+
+use super::{block_on, owner};
+use crate::args::{Place, RunArgs, RunPlan};
+use crate::error::Failure;
+use crate::stdio::{self, Stdin};
+use crate::ui::progress::Display;
+use crate::{settings, ui};
+use fcvm_engine::{Engine, RunObserver};
+use fcvm_store::VmRecord;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Runs a container in a new VM.
+pub(super) fn run(args: RunArgs, data_dir: Option<&Path>) -> Result<ExitCode, Failure> {
+    let plan = args.plan()?;
+    let cidfile = plan.cidfile.as_deref().map(CidFile::create).transpose()?;
+    let ran = match plan.place {
+        Place::Foreground => foreground(plan, data_dir, cidfile.as_ref()),
+        Place::Background => background(&plan, data_dir, cidfile.as_ref()),
+    };
+    if ran.is_err()
+        && let Some(cidfile) = cidfile
+    {
+        cidfile.remove();
+    }
+    ran
+}
+
+fn foreground(plan: RunPlan, data_dir: Option<&Path>, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
+    let engine = settings::engine(data_dir)?;
+    let stdin = match plan.request.spec.stdin {
+        fcvm_spec::Stdin::Carried => Stdin::Read,
+        fcvm_spec::Stdin::Null => Stdin::Ignored,
+    };
+    let observer = Observer { display: Display::new(plan.show), cidfile };
+    let (outcome, writer) = block_on(async {
+        let (attachment, writer) = stdio::attach(stdin, plan.signals).map_err(Failure::from)?;
+        let outcome = engine.run(plan.request, attachment, &observer).await;
+        Ok::<_, Failure>((outcome, writer))
+    })??;
+    let written = writer.finish();
+    let outcome = outcome?;
+    if let Some(reason) = outcome.reason.filter(|_| written.is_ok()) {
+        return Err(Failure::with_code(outcome.code, reason));
+    }
+    Ok(ExitCode::from(if is_broken_pipe(&written) { SIGPIPE } else { outcome.code }))
+}
+
+/// What a shell shows for a program that SIGPIPE ended.
+pub(super) const SIGPIPE: u8 = 141;
+
+pub(super) fn is_broken_pipe(written: &io::Result<()>) -> bool {
+    written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn background(plan: &RunPlan, data_dir: Option<&Path>, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
+    let engine = settings::engine(data_dir)?;
+    // Here, where progress can be seen; the owner finds the image in place.
+    fetch(&engine, plan)?;
+    let id = owner::start(&plan.request, engine.store().root())?;
+    if let Some(cidfile) = cidfile {
+        cidfile.write(&id)?;
+    }
+    ui::say(&id);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fetch(engine: &Engine, plan: &RunPlan) -> Result<(), Failure> {
+    let display = Display::new(plan.show);
+    block_on(engine.ensure_image(&plan.request.spec.image, plan.request.pull, &display))??;
+    Ok(())
+}
+
+/// Shows progress, and writes the id where it was asked for.
+pub(super) struct Observer<'c> {
+    pub(super) display: Display,
+    pub(super) cidfile: Option<&'c CidFile>,
+}
+
+impl RunObserver for Observer<'_> {
+    fn image(&self) -> &dyn fcvm_image::Progress {
+        &self.display
+    }
+
+    fn started(&self, record: &VmRecord) {
+        if let Some(cidfile) = self.cidfile
+            && let Err(failure) = cidfile.write(record.spec.id.as_str())
+        {
+            ui::complain(&format!("Error: {}", failure.text()));
+        }
+    }
+}
+
+/// The file of `--cidfile`, which must not be there before.
+#[derive(Debug)]
+pub(super) struct CidFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl CidFile {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let failed = |error| Failure::new(format!("create the id file {}: {error}", path.display()));
+        let file = File::options().write(true).create_new(true).open(path).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    fn write(&self, id: &str) -> Result<(), Failure> {
+        let failed = |error| Failure::new(format!("write the id file {}: {error}", self.path.display()));
+        (&self.file).write_all(id.as_bytes()).map_err(failed)
+    }
+
+    fn remove(self) {
+        let _ = std::fs::remove_file(self.path);
+    }
+}

@@ -1,0 +1,22 @@
+//! `setup`: kernel, guest system, scratch disk.
+
+use crate::args::SetupArgs;
+use crate::error::Failure;
+use crate::ui::progress::{Display, Show};
+use crate::{settings, ui};
+use fcvm_artifacts::{Artifacts, SetupOptions};
+use fcvm_store::Store;
+use std::path::Path;
+
+pub(super) fn setup(args: &SetupArgs, data_dir: Option<&Path>) -> Result<(), Failure> {
+    let settings = settings::settings(data_dir)?;
+    let store = Store::open(&settings.data_dir)?;
+    let artifacts = Artifacts::open(&store.artifacts_dir())?;
+    let display = Display::new(if args.quiet { Show::Nothing } else { Show::Progress });
+    let options = SetupOptions { agent: settings.agent, search_path: settings.search_path };
+    artifacts.setup(&options, &display)?;
+    if !args.quiet {
+        ui::say(&format!("Ready: kernel {} in {}", artifacts.kernel_release()?, store.root().display()));
+    }
+    Ok(())
+}

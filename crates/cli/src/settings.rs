@@ -1,0 +1,104 @@
+//! Environment and flags that say where things are, read once.
+
+use crate::error::Failure;
+use fcvm_engine::{Engine, Settings};
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The first argument of the executable when it is started anew as the monitor's jail.
+pub(crate) const JAIL_MARKER: &str = "__jail";
+
+/// Opens the engine as flags and environment say.
+pub(crate) fn engine(data_dir: Option<&Path>) -> Result<Engine, Failure> {
+    Ok(Engine::open(settings(data_dir)?)?)
+}
+
+/// Reads the settings.
+pub(crate) fn settings(data_dir: Option<&Path>) -> Result<Settings, Failure> {
+    let executable = env::current_exe().map_err(|error| Failure::new(format!("find this program: {error}")))?;
+    let search_path = search_path();
+    Ok(Settings {
+        data_dir: data_dir.map_or_else(default_data_dir, |dir| Ok(dir.to_owned()))?,
+        agent: agent(&executable)?,
+        jail: vec![JAIL_MARKER.into()],
+        registries: registries(&search_path),
+        search_path,
+        executable,
+    })
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn home() -> Option<PathBuf> {
+    variable("HOME").map(PathBuf::from)
+}
+
+fn default_data_dir() -> Result<PathBuf, Failure> {
+    if let Some(dir) = variable("FCVM_DATA_DIR") {
+        return Ok(dir.into());
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/fcvm".into());
+    }
+    let data = variable("XDG_DATA_HOME").map(PathBuf::from).or_else(|| home().map(|home| home.join(".local/share")));
+    let none = || Failure::new("there is no HOME to keep data in; name a directory with --data-dir or FCVM_DATA_DIR");
+    data.map(|dir| dir.join("fcvm")).ok_or_else(none)
+}
+
+/// The agent: named by the environment, or beside this program, or where `make install` puts it.
+fn agent(executable: &Path) -> Result<PathBuf, Failure> {
+    const NAME: &str = "fcvm-agent";
+    if let Some(agent) = variable("FCVM_AGENT_BIN") {
+        return Ok(agent.into());
+    }
+    let dir = executable.parent().unwrap_or(Path::new("/"));
+    let candidates = [dir.join(NAME), dir.join("../lib/fcvm").join(NAME)];
+    let missing = || {
+        let place = dir.display();
+        Failure::new(format!(
+            "the guest's agent {NAME} is neither in {place} nor in {place}/../lib/fcvm; `make build` makes it"
+        ))
+    };
+    candidates.into_iter().find(|path| path.is_file()).ok_or_else(missing)
+}
+
+fn search_path() -> Vec<PathBuf> {
+    let path = variable("PATH").unwrap_or_default();
+    let mut dirs: Vec<PathBuf> = env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
+    // Tools of administration are missing from many users' PATH.
+    for dir in ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from) {
+        if !dirs.contains(&dir) {
+            dirs.push(dir);
+        }
+    }
+    dirs
+}
+
+fn registries(search_path: &[PathBuf]) -> fcvm_image::RegistrySettings {
+    let config = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home().map(|home| home.join(".config")));
+    let containers = config.map(|config| config.join("containers"));
+    let system = Path::new("/etc/containers");
+    let below = |name: &str| containers.iter().map(|dir| dir.join(name)).collect::<Vec<_>>();
+    let runtime = variable("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("containers/auth.json"));
+    let docker = variable("DOCKER_CONFIG").map(PathBuf::from).or_else(|| home().map(|home| home.join(".docker")));
+    let explicit = variable("REGISTRY_AUTH_FILE").map(PathBuf::from);
+    let auth_files = explicit.into_iter().chain(runtime).chain(below("auth.json"));
+    fcvm_image::RegistrySettings {
+        registries_conf: below("registries.conf").into_iter().chain([system.join("registries.conf")]).collect(),
+        registries_conf_dirs: [system.join("registries.conf.d")]
+            .into_iter()
+            .chain(below("registries.conf.d"))
+            .collect(),
+        ca_bundles: vec!["/etc/ssl/certs/ca-certificates.crt".into(), "/etc/pki/tls/certs/ca-bundle.crt".into()],
+        auth_files: auth_files.chain(docker.map(|dir| dir.join("config.json"))).collect(),
+        certs_dirs: below("certs.d")
+            .into_iter()
+            .chain([system.join("certs.d"), "/etc/docker/certs.d".into()])
+            .collect(),
+        search_path: search_path.to_vec(),
+        proxy: ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"].iter().find_map(|name| variable(name)?.into_string().ok()),
+    }
+}

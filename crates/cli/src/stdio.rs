@@ -1,0 +1,118 @@
+//! Our own descriptors and signals, pumped to and from the engine's channels by plain threads.
+//!
+//! Threads, since an inherited descriptor must not be made non-blocking: others share it.
+
+use bytes::Bytes;
+use fcvm_engine::{Attachment, CHANNEL_DEPTH, Output};
+use fcvm_spec::Signal;
+use std::io::{self, Read, Write};
+use std::thread::JoinHandle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Whether stdin is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stdin {
+    /// It is left alone.
+    Ignored,
+    /// It goes to the process in the guest.
+    Read,
+}
+
+/// Whether signals are passed on to the process in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signals {
+    /// They do to this process what they always do.
+    Own,
+    /// They are passed on.
+    Forwarded,
+}
+
+/// The thread that writes output.
+#[derive(Debug)]
+pub(crate) struct Writer(JoinHandle<io::Result<()>>);
+
+/// Attaches our descriptors. Called within the runtime.
+pub(crate) fn attach(stdin: Stdin, signals: Signals) -> io::Result<(Attachment, Writer)> {
+    let (output, outputs) = mpsc::channel(CHANNEL_DEPTH);
+    let writer = Writer(std::thread::spawn(move || write(outputs)));
+    let stdin = (stdin == Stdin::Read).then(|| {
+        let (sender, receiver) = mpsc::channel(CHANNEL_DEPTH);
+        std::thread::spawn(move || read(&sender));
+        receiver
+    });
+    let signals = match signals {
+        Signals::Own => mpsc::channel(1).1,
+        Signals::Forwarded => forward()?,
+    };
+    Ok((Attachment { stdin, output: Some(output), signals }, writer))
+}
+
+/// An attachment to nothing, for a VM in the background.
+pub(crate) fn detached(signals: mpsc::Receiver<Signal>) -> Attachment {
+    Attachment { stdin: None, output: None, signals }
+}
+
+impl Writer {
+    /// Waits until all output has been written. A closed standard output is told by `BrokenPipe`.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.0.join().unwrap_or_else(|_| Err(io::Error::other("the writer of output failed")))
+    }
+}
+
+fn write(mut outputs: mpsc::Receiver<Output>) -> io::Result<()> {
+    let (mut stdout, mut stderr) = (raw(rustix::stdio::stdout()), raw(rustix::stdio::stderr()));
+    while let Some(output) = outputs.blocking_recv() {
+        match output {
+            Output::Stdout(bytes) => stdout.write_all(&bytes)?,
+            Output::Stderr(bytes) => stderr.write_all(&bytes)?,
+        }
+    }
+    Ok(())
+}
+
+/// A descriptor without a buffer between it and us.
+fn raw(fd: std::os::fd::BorrowedFd<'static>) -> impl Write {
+    struct Raw(std::os::fd::BorrowedFd<'static>);
+    impl Write for Raw {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(rustix::io::write(self.0, bytes)?)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    Raw(fd)
+}
+
+fn read(sender: &mpsc::Sender<Bytes>) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut stdin = io::stdin().lock();
+    loop {
+        match stdin.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return,
+            Ok(length) => {
+                if sender.blocking_send(Bytes::copy_from_slice(&buffer[..length])).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Signals that are passed on: HUP INT QUIT USR1 USR2 ALRM TERM CONT WINCH.
+const FORWARDED: [i32; 9] = [1, 2, 3, 10, 12, 14, 15, 18, 28];
+
+/// Catches the signals that are passed on, from now on.
+pub(crate) fn forward() -> io::Result<mpsc::Receiver<Signal>> {
+    let (sender, receiver) = mpsc::channel(16);
+    for number in FORWARDED {
+        let mut caught = signal(SignalKind::from_raw(number))?;
+        let Some(named) = Signal::from_number(number) else { continue };
+        let sender = sender.clone();
+        tokio::spawn(async move { while caught.recv().await.is_some() && sender.send(named).await.is_ok() {} });
+    }
+    Ok(receiver)
+}

@@ -1,0 +1,41 @@
+//! How other processes reach a VM: a connection to its `control.sock`, on which the session protocol is spoken.
+
+mod client;
+mod server;
+mod socket;
+mod splice;
+
+pub(crate) use client::{Client, refused};
+pub(crate) use server::{Ask, Control};
+
+use fcvm_proto::message::Exec;
+use serde::{Deserialize, Serialize};
+
+/// The request that opens a stream on `control.sock`. Client and owner are of one installation, but the owner may be older.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Command {
+    /// Runs a command in the VM; the stream carries what `HostRequest::Exec` carries.
+    Exec(Exec),
+    /// Sends a signal to the container; answered with `Done`.
+    Kill {
+        signal: i32,
+        #[serde(default)]
+        all: bool,
+    },
+    /// Ends the VM: the stop signal, and SIGKILL after the time-out. Answered with `Done` when that has begun.
+    Stop {
+        /// Seconds; the VM's own time-out if absent.
+        #[serde(default)]
+        timeout_s: Option<u32>,
+    },
+    /// Answered with [`Waited`] when the container has ended.
+    Wait,
+}
+
+/// The answer to [`Command::Wait`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Waited {
+    /// The container's exit code.
+    pub(crate) code: u8,
+}

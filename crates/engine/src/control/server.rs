@@ -1,0 +1,142 @@
+//! The owner's end of `control.sock`: answers clients from the first moment to the last.
+
+use super::{Command, Waited, socket, splice};
+use fcvm_link::{Opened, Role, Sender, Session, Stream};
+use fcvm_proto::message::{Done, HostRequest};
+use std::io;
+use std::path::Path;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// What a client asks of the driver itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// To end the VM, with this time-out in seconds or its own.
+    Stop(Option<u32>),
+}
+
+/// What the clients of a VM are told: how far it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    guest: Option<Session>,
+    code: Option<u8>,
+}
+
+/// The running server. Dropping it ends it and every connection.
+#[derive(Debug)]
+pub(crate) struct Control {
+    progress: watch::Sender<Progress>,
+    asks: mpsc::Receiver<Ask>,
+    server: JoinHandle<()>,
+}
+
+impl Control {
+    /// Listens in the VM's directory.
+    pub(crate) fn start(dir: &Path) -> io::Result<Self> {
+        let listener = socket::bind(dir)?;
+        let (progress, watched) = watch::channel(Progress::default());
+        let (sender, asks) = mpsc::channel(4);
+        Ok(Self { progress, asks, server: tokio::spawn(serve(listener, sender, watched)) })
+    }
+
+    /// From now on commands reach the guest.
+    pub(crate) fn open(&self, guest: Session) {
+        self.progress.send_modify(|progress| progress.guest = Some(guest));
+    }
+
+    /// From now on the container has ended: waiters are told.
+    pub(crate) fn ended(&self, code: u8) {
+        self.progress.send_modify(|progress| *progress = Progress { guest: None, code: Some(code) });
+    }
+
+    /// Waits for the next request to the driver.
+    pub(crate) async fn ask(&mut self) -> Ask {
+        match self.asks.recv().await {
+            Some(ask) => ask,
+            // The server task is gone only when this value is.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn serve(listener: UnixListener, asks: mpsc::Sender<Ask>, progress: watch::Receiver<Progress>) {
+    let mut clients = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((connection, _)) => {
+                    clients.spawn(serve_client(connection, asks.clone(), progress.clone()));
+                }
+                // Out of descriptors: the client waits in the queue until another one ends.
+                Err(error) => {
+                    tracing::warn!(%error, "a client of control.sock was not accepted");
+                    let _ = clients.join_next().await;
+                }
+            },
+            Some(_) = clients.join_next() => {}
+        }
+    }
+}
+
+async fn serve_client(connection: UnixStream, asks: mpsc::Sender<Ask>, progress: watch::Receiver<Progress>) {
+    let (reader, writer) = connection.into_split();
+    let (_session, mut incoming, driver) = fcvm_link::start(reader, writer, Role::Guest);
+    let streams = async {
+        let mut streams = JoinSet::new();
+        while let Some(opened) = incoming.accept().await {
+            streams.spawn(answer(opened, asks.clone(), progress.clone()));
+        }
+        while streams.join_next().await.is_some() {}
+    };
+    tokio::join!(driver.run(), streams);
+}
+
+async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Receiver<Progress>) {
+    let command = opened.request::<Command>();
+    let guest = progress.borrow_and_update().guest.clone();
+    match command {
+        Ok(Command::Exec(exec)) => forward(opened.stream, guest, &HostRequest::Exec(exec)).await,
+        Ok(Command::Kill { signal, all }) => forward(opened.stream, guest, &HostRequest::Kill { signal, all }).await,
+        Ok(Command::Stop { timeout_s }) => {
+            let done = asks
+                .send(Ask::Stop(timeout_s))
+                .await
+                .map_or(Done::Failed("the VM is ending".to_owned()), |()| Done::Ok);
+            let (sender, _receiver) = opened.stream.split();
+            reply(sender, &done).await;
+        }
+        Ok(Command::Wait) => {
+            let (sender, _receiver) = opened.stream.split();
+            let Ok(code) = progress.wait_for(|progress| progress.code.is_some()).await.map(|progress| progress.code)
+            else {
+                return;
+            };
+            if let Some(code) = code {
+                reply(sender, &Waited { code }).await;
+            }
+        }
+        Err(error) => opened.stream.split().0.reset(&format!("this VM's owner does not know the request: {error}")),
+    }
+}
+
+async fn forward(client: Stream, guest: Option<Session>, request: &HostRequest) {
+    let opened = guest.map(|guest| guest.open(request));
+    match opened {
+        Some(Ok(guest)) => splice::splice(client, guest).await,
+        Some(Err(error)) => client.split().0.reset(&error.to_string()),
+        None => client.split().0.reset("the container is not running"),
+    }
+}
+
+async fn reply<T: serde::Serialize>(sender: Sender, message: &T) {
+    if sender.message(message).await.is_ok() {
+        sender.finish();
+    }
+}

@@ -1,0 +1,91 @@
+//! What can go wrong in a use case. The command line maps these to exit codes and hints in one place.
+
+use fcvm_spec::Signal;
+
+/// A use case that failed. All of these are failures of ours (exit code 125) but where [`Error::exit_code`] says else.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] fcvm_store::Error),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] fcvm_image::Error),
+    /// Kernel, guest system, agent or scratch disk.
+    #[error(transparent)]
+    Artifacts(#[from] fcvm_artifacts::Error),
+    /// The monitor.
+    #[error(transparent)]
+    Monitor(#[from] fcvm_vmm::Error),
+    /// No monitor can run what was asked for.
+    #[error(transparent)]
+    Choice(#[from] fcvm_vmm::ChoiceError),
+    /// A published port.
+    #[error(transparent)]
+    Port(#[from] fcvm_net::BindError),
+    /// Nothing to run.
+    #[error(transparent)]
+    NoCommand(#[from] crate::plan::NoCommand),
+    /// The directory of the monitor.
+    #[error("create directory {}", path.display())]
+    RunDir {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why it cannot be made.
+        source: std::io::Error,
+    },
+    /// The guest did not greet in time, twice.
+    #[error("the guest did not start: {reason}; the end of its console:\n{console}")]
+    NoGuest {
+        /// What was seen instead.
+        reason: String,
+        /// The last lines of its console.
+        console: String,
+    },
+    /// The container's command could not be started.
+    #[error("{reason}")]
+    Start {
+        /// 125, 126 or 127.
+        code: u8,
+        /// The guest's sentence.
+        reason: String,
+    },
+    /// A signal came before the container ran.
+    #[error("interrupted by {0} before the container ran")]
+    Interrupted(Signal),
+    /// `stop` came before the container ran.
+    #[error("stopped before the container ran")]
+    Stopped,
+    /// The VM's owner cannot be asked.
+    #[error("ask the owner of VM {vm}")]
+    Control {
+        /// The VM's name.
+        vm: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The VM's owner answered with a sentence.
+    #[error("{0}")]
+    Refused(String),
+    /// The VM has no running container.
+    #[error("VM {0} is not running")]
+    NotRunning(String),
+    /// The VM runs.
+    #[error("VM {0} is running; stop it first or use --force")]
+    Running(String),
+    /// The connection to the VM ended in the middle.
+    #[error("the VM ended before the command did")]
+    Lost,
+}
+
+impl Error {
+    /// Returns the exit code of a `run` or `exec` that ends so.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Start { code, .. } => *code,
+            Self::Interrupted(signal) => u8::try_from(128 + signal.number()).unwrap_or(u8::MAX),
+            Self::Stopped => 143,
+            _ => 125,
+        }
+    }
+}

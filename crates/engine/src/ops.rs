@@ -1,0 +1,153 @@
+//! Use cases on a VM that another process owns (or none): exec, stop, kill, wait, remove.
+
+use crate::control::{Client, Command, Waited, refused};
+use crate::run::{piece, pump_input};
+use crate::{Attachment, Engine, Error};
+use fcvm_link::{Lane, Receiver};
+use fcvm_proto::message::{Done, Exec, ProcessEvent};
+use fcvm_spec::{Signal, VmId};
+use fcvm_store::VmDir;
+use fcvm_store::log::Source;
+use std::time::Duration;
+
+/// How a command in a VM ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecOutcome {
+    /// It ran and ended with this code; 128+N for a signal.
+    Exited(u8),
+    /// It could not be started.
+    Failed {
+        /// 126 cannot execute, 127 not found, 125 anything else.
+        code: u8,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody reads its output any more.
+    Unread,
+}
+
+/// Which VMs `remove` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remove {
+    /// Ended ones only.
+    IfEnded,
+    /// Running ones too, after stopping them with this time-out.
+    Force(Duration),
+}
+
+impl Engine {
+    /// Runs a command in a running VM.
+    pub async fn exec(&self, vm: &str, exec: Exec, attachment: Attachment) -> Result<ExecOutcome, Error> {
+        let dir = self.store().find_vm(vm)?;
+        let client = connect(&dir, vm).await?;
+        let (sender, receiver) = client.open(&Command::Exec(exec))?.split();
+        let Attachment { stdin, output, signals } = attachment;
+        let input = tokio::spawn(pump_input(sender, stdin, signals));
+        let outcome = follow(receiver, output).await;
+        input.abort();
+        outcome
+    }
+
+    /// Ends a VM and returns when it has ended. A VM that has ended already is no error, as in podman.
+    pub async fn stop(&self, vm: &str, timeout: Option<Duration>) -> Result<VmId, Error> {
+        let dir = self.store().find_vm(vm)?;
+        let timeout_s = timeout.map(|timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX));
+        if let Some(client) = client(&dir, vm).await? {
+            done(client.ask(&Command::Stop { timeout_s }).await)?;
+            drop(client);
+            until_free(&dir).await?;
+        }
+        Ok(dir.id().clone())
+    }
+
+    /// Sends a signal to a VM's container.
+    pub async fn kill(&self, vm: &str, signal: Signal, all: bool) -> Result<VmId, Error> {
+        let dir = self.store().find_vm(vm)?;
+        let client = connect(&dir, vm).await?;
+        done(client.ask(&Command::Kill { signal: signal.number(), all }).await)?;
+        Ok(dir.id().clone())
+    }
+
+    /// Waits until a VM's container has ended, and returns its exit code.
+    pub async fn wait(&self, vm: &str) -> Result<u8, Error> {
+        let dir = self.store().find_vm(vm)?;
+        if let Some(client) = client(&dir, vm).await? {
+            match client.ask::<Waited>(&Command::Wait).await {
+                Ok(waited) => {
+                    until_free(&dir).await?;
+                    return Ok(waited.code);
+                }
+                // Its owner was killed; what it left is swept and recorded below.
+                Err(Error::Lost) => {
+                    until_free(&dir).await?;
+                    self.store().sweep()?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let ended = dir.record()?.ended;
+        ended.map(|ended| ended.code).ok_or_else(|| Error::NotRunning(vm.to_owned()))
+    }
+
+    /// Removes a VM and all that it left.
+    pub async fn remove(&self, vm: &str, how: Remove) -> Result<VmId, Error> {
+        let dir = self.store().find_vm(vm)?;
+        let id = dir.id().clone();
+        if dir.is_owned() {
+            let Remove::Force(timeout) = how else { return Err(Error::Running(vm.to_owned())) };
+            match self.stop(vm, Some(timeout)).await {
+                Ok(_) | Err(Error::Store(fcvm_store::Error::NoSuchVm(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        dir.remove()?;
+        Ok(id)
+    }
+}
+
+/// Carries a command's output until its last word.
+async fn follow(
+    mut receiver: Receiver,
+    output: Option<tokio::sync::mpsc::Sender<crate::Output>>,
+) -> Result<ExecOutcome, Error> {
+    loop {
+        let item = receiver.recv().await.map_err(refused)?.ok_or(Error::Lost)?;
+        let source = match item.lane {
+            Lane::Data => Source::Stdout,
+            Lane::Error => Source::Stderr,
+            Lane::Message => match item.message() {
+                Ok(ProcessEvent::Started { .. }) => continue,
+                Ok(ProcessEvent::Exited(exit)) => return Ok(ExecOutcome::Exited(exit.code())),
+                Ok(ProcessEvent::Failed { code, reason }) => return Ok(ExecOutcome::Failed { code, reason }),
+                Err(error) => return Err(Error::Refused(format!("the guest sent nonsense: {error}"))),
+            },
+        };
+        if let Some(output) = &output
+            && output.send(piece(source, item.bytes)).await.is_err()
+        {
+            return Ok(ExecOutcome::Unread);
+        }
+    }
+}
+
+async fn client(dir: &VmDir, vm: &str) -> Result<Option<Client>, Error> {
+    Client::connect(dir).await.map_err(|source| Error::Control { vm: vm.to_owned(), source })
+}
+
+async fn connect(dir: &VmDir, vm: &str) -> Result<Client, Error> {
+    client(dir, vm).await?.ok_or_else(|| Error::NotRunning(vm.to_owned()))
+}
+
+fn done(answer: Result<Done, Error>) -> Result<(), Error> {
+    match answer? {
+        Done::Ok => Ok(()),
+        Done::Failed(reason) => Err(Error::Refused(reason)),
+    }
+}
+
+/// Waits for the owner's lock on a thread of its own, since the wait is the kernel's.
+async fn until_free(dir: &VmDir) -> Result<(), Error> {
+    let dir = dir.clone();
+    let waited = tokio::task::spawn_blocking(move || dir.wait_until_free()).await;
+    Ok(waited.expect("waiting for a lock does not panic")?)
+}

@@ -1,0 +1,102 @@
+//! The container's stream: its output to the log and to whoever is attached, its input from them.
+
+use crate::Output;
+use bytes::Bytes;
+use fcvm_link::{Lane, Receiver, Sender};
+use fcvm_proto::message::{Exit, ProcessEvent, ProcessMessage};
+use fcvm_spec::Signal;
+use fcvm_store::log::{LogWriter, Source};
+use tokio::sync::mpsc;
+
+/// How the container's stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ContainerEnd {
+    /// The container ended.
+    Exited(Exit),
+    /// It could not be started.
+    NotStarted { code: u8, reason: String },
+    /// Nobody reads its output any more.
+    Unread,
+    /// The stream ended without a word.
+    Lost(String),
+}
+
+/// Carries output until the container ends. One task, so that a slow reader holds up nothing else.
+pub(super) async fn pump_output(
+    mut receiver: Receiver,
+    mut log: LogWriter,
+    output: Option<mpsc::Sender<Output>>,
+) -> ContainerEnd {
+    loop {
+        let item = match receiver.recv().await {
+            Ok(Some(item)) => item,
+            Ok(None) => return ContainerEnd::Lost("its stream ended early".to_owned()),
+            Err(error) => return ContainerEnd::Lost(error.to_string()),
+        };
+        let source = match item.lane {
+            Lane::Data => Source::Stdout,
+            Lane::Error => Source::Stderr,
+            Lane::Message => match item.message() {
+                Ok(ProcessEvent::Started { .. }) => continue,
+                Ok(ProcessEvent::Exited(exit)) => return ContainerEnd::Exited(exit),
+                Ok(ProcessEvent::Failed { code, reason }) => return ContainerEnd::NotStarted { code, reason },
+                Err(error) => return ContainerEnd::Lost(format!("the guest sent nonsense: {error}")),
+            },
+        };
+        // A full disk must not stop the container: what is attached goes on.
+        if let Err(error) = log.write(source, &item.bytes) {
+            tracing::warn!(%error, "output is missing from the log");
+        }
+        if let Some(output) = &output
+            && output.send(piece(source, item.bytes)).await.is_err()
+        {
+            return ContainerEnd::Unread;
+        }
+    }
+}
+
+pub(crate) fn piece(source: Source, bytes: Bytes) -> Output {
+    match source {
+        Source::Stdout => Output::Stdout(bytes),
+        Source::Stderr => Output::Stderr(bytes),
+    }
+}
+
+/// Carries input and signals until the other side is gone or both have ended.
+pub(crate) async fn pump_input(
+    sender: Sender,
+    mut stdin: Option<mpsc::Receiver<Bytes>>,
+    mut signals: mpsc::Receiver<Signal>,
+) {
+    let mut signalled = true;
+    while stdin.is_some() || signalled {
+        let sent = tokio::select! {
+            bytes = receive(&mut stdin) => match bytes {
+                Some(bytes) => sender.send(Lane::Data, bytes).await,
+                None => {
+                    stdin = None;
+                    sender.message(&ProcessMessage::EndOfInput).await
+                }
+            },
+            signal = signals.recv(), if signalled => match signal {
+                Some(signal) => sender.message(&ProcessMessage::Signal(signal.number())).await,
+                None => {
+                    signalled = false;
+                    Ok(())
+                }
+            },
+            () = sender.closed() => return,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+    sender.closed().await;
+}
+
+async fn receive(stdin: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+    match stdin {
+        Some(stdin) => stdin.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,160 @@
+//! Running a VM, from its claim on a name to its release. The process that calls [`Engine::run`] is its owner.
+//!
+//! ```text
+//! claim ─► prepare ─► boot ─► drive ─► release
+//! ```
+//! Each phase owns what exists so far; whatever fails, what exists is released and nothing is left.
+
+mod boot;
+mod container;
+mod drive;
+mod prepare;
+
+pub(crate) use container::{piece, pump_input};
+
+use crate::control::{Ask, Control};
+use crate::{Attachment, Engine, Error};
+use fcvm_image::PullPolicy;
+use fcvm_spec::lifecycle::Event;
+use fcvm_spec::{Phase, Signal, VmSpec};
+use fcvm_store::{Ended, OwnedVm, Owner, VmRecord};
+use serde::{Deserialize, Serialize};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+
+/// What to run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunRequest {
+    /// The VM.
+    pub spec: VmSpec,
+    /// When to ask a registry for the image.
+    pub pull: PullPolicy,
+    /// Whether the ports that the image exposes are published too.
+    pub publish: Publish,
+}
+
+/// Which ports are published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Publish {
+    /// Those of the spec.
+    #[default]
+    Named,
+    /// Also every port that the image exposes, on ports that the host chooses: `-P`.
+    Exposed,
+}
+
+/// Who is told how a run goes on.
+pub trait RunObserver: Send + Sync {
+    /// The image is being fetched or converted.
+    fn image(&self) -> &dyn fcvm_image::Progress;
+    /// The container runs.
+    fn started(&self, record: &VmRecord);
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOutcome {
+    /// The container's exit code, or 125 where the machine did not let it end.
+    pub code: u8,
+    /// Why, where it was not the container's own doing.
+    pub reason: Option<String>,
+}
+
+impl Engine {
+    /// Runs a VM to its end.
+    pub async fn run(
+        &self,
+        request: RunRequest,
+        mut attachment: Attachment,
+        observer: &dyn RunObserver,
+    ) -> Result<RunOutcome, Error> {
+        let mut vm = self.store().create_vm(new_record(request.spec.clone()))?;
+        let outcome = self.run_claimed(&mut vm, &request, &mut attachment, observer).await;
+        match outcome {
+            Ok(outcome) => {
+                let ended = Ended { at_ns: now_ns(), code: outcome.code, reason: outcome.reason.clone() };
+                vm.update(|record| {
+                    advance(record, Event::Ended);
+                    record.monitor = None;
+                    record.ended = Some(ended);
+                })?;
+                vm.release()?;
+                Ok(outcome)
+            }
+            Err(error) => {
+                if let Err(left) = vm.discard() {
+                    tracing::warn!(%left, "a VM that failed to start was not removed whole");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn run_claimed(
+        &self,
+        vm: &mut OwnedVm,
+        request: &RunRequest,
+        attachment: &mut Attachment,
+        observer: &dyn RunObserver,
+    ) -> Result<RunOutcome, Error> {
+        let failed = |source| Error::Control { vm: request.spec.name.to_string(), source };
+        let mut control = Control::start(vm.dir().path()).map_err(failed)?;
+        let booted = {
+            let phases = async {
+                let prepared = self.prepare(vm, request, observer).await?;
+                self.boot(vm, prepared).await
+            };
+            tokio::select! {
+                booted = phases => booted?,
+                error = interruption(&mut attachment.signals, &mut control) => return Err(error),
+            }
+        };
+        drive::drive(vm, booted, attachment, control, observer).await
+    }
+}
+
+/// Waits for what ends a VM that does not run yet.
+async fn interruption(signals: &mut mpsc::Receiver<Signal>, control: &mut Control) -> Error {
+    loop {
+        let signal = tokio::select! {
+            Some(signal) = signals.recv() => signal,
+            Ask::Stop(_) = control.ask() => return Error::Stopped,
+        };
+        // Others (SIGWINCH, SIGUSR1…) are for a container that is not there yet.
+        if ENDING.contains(&signal.number()) {
+            return Error::Interrupted(signal);
+        }
+    }
+}
+
+/// SIGHUP, SIGINT, SIGQUIT, SIGTERM.
+const ENDING: [i32; 4] = [1, 2, 3, 15];
+
+fn new_record(spec: VmSpec) -> VmRecord {
+    VmRecord {
+        spec,
+        phase: Phase::Starting,
+        created_ns: now_ns(),
+        started_ns: None,
+        owner: Owner::current(),
+        monitor: None,
+        image_digest: None,
+        command: Vec::new(),
+        ports: Vec::new(),
+        ended: None,
+    }
+}
+
+/// Moves a record on; events that cannot happen in its phase change nothing.
+fn advance(record: &mut VmRecord, event: Event) {
+    if let Some(next) = record.phase.after(event) {
+        record.phase = next;
+    }
+}
+
+/// The host's time.
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,28 @@
+//! What the engine is told once, by the only room that reads flags, environment and files.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// The guest's agent: a static executable.
+    pub agent: PathBuf,
+    /// This executable, which becomes the monitor's jail when it is started anew.
+    pub executable: PathBuf,
+    /// The arguments that make it the jail.
+    pub jail: Vec<OsString>,
+    /// Directories in which programs are looked for.
+    pub search_path: Vec<PathBuf>,
+    /// Registries: their configuration and credentials.
+    pub registries: fcvm_image::RegistrySettings,
+}
+
+impl Settings {
+    /// How this executable is started anew as the monitor's jail.
+    pub fn entrance(&self) -> fcvm_vmm::Entrance {
+        fcvm_vmm::Entrance { executable: self.executable.clone(), arguments: self.jail.clone() }
+    }
+}
