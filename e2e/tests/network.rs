@@ -37,7 +37,7 @@ fn a_published_port_leads_into_the_container() {
 fn both_halves_of_a_published_connection_close_on_their_own() {
     let host = Host::new();
     let port = free_port();
-    let vm = host.start("echo", &["-p", &format!("{port}:7"), BUSYBOX, "nc", "-lk", "-p", "7", "-e", "cat"]);
+    let vm = host.start("echo", &["-p", &format!("{port}:7"), BUSYBOX, "nc", "-ll", "-p", "7", "-e", "cat"]);
     vm.exec(&["sh", "-c", "while ! grep -q ':0007 .* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done"]).ok();
     let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let bytes = vec![0x5a; 3 << 20];

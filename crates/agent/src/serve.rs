@@ -7,11 +7,9 @@ use anyhow::{Context, Result, bail};
 use fcvm_link::{Opened, Role, Stream, greeting};
 use fcvm_proto::message::{Done, Hello, HostRequest, PROTOCOL, ProcessEvent, Verdict};
 use fcvm_proto::plan::Plan;
+use fcvm_sys::guest::Port;
 use std::cell::{Cell, RefCell};
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
-use tokio::net::unix::pipe;
 use tokio::task::LocalSet;
 
 /// What the tasks of the agent share.
@@ -26,7 +24,9 @@ struct Guest {
 /// Serves the host until it says power off or is gone.
 pub(crate) async fn serve() -> Result<()> {
     let deaths = reaper::deaths().context("watch for the deaths of children")?;
-    let (mut reader, mut writer) = open_port()?;
+    let path = boot::link_port()?;
+    let mut reader = Port::open(&path).with_context(|| format!("open {}", path.display()))?;
+    let mut writer = reader.clone();
     let hello = Hello {
         protocol: PROTOCOL,
         agent: env!("CARGO_PKG_VERSION").to_owned(),
@@ -54,17 +54,6 @@ pub(crate) async fn serve() -> Result<()> {
         })
         .await;
     bail!("the host is gone")
-}
-
-/// Opens the link's port as the two halves of a transport.
-fn open_port() -> Result<(pipe::Receiver, pipe::Sender)> {
-    let path = boot::link_port()?;
-    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let port = File::options().read(true).write(true).custom_flags(flags).open(&path);
-    let port = port.with_context(|| format!("open {}", path.display()))?;
-    // A port is no pipe, but it blocks and polls like one.
-    let writer = pipe::Sender::from_file_unchecked(port.try_clone().context("share the port")?);
-    Ok((pipe::Receiver::from_file_unchecked(port).context("watch the port")?, writer.context("watch the port")?))
 }
 
 async fn answer(guest: Rc<Guest>, opened: Opened) {

@@ -13,9 +13,10 @@
 //! calls give the same bytes. The format is that of Linux's `fs/erofs/erofs_fs.h`, without any feature that a 5.4 kernel
 //! lacks.
 //!
-//! Why ours: squashfs writers compress, and decompression is the dearest thing in a guest under software emulation;
-//! `mkfs.erofs` wants a directory, so unpacked files with their owners, so root. What tar archives and layers mean is not
-//! known here but in the `image` room.
+//! Why ours: squashfs writers (`backhand`, `tar2sqfs`) compress, and decompression is the dearest thing in a guest under
+//! software emulation; `mkfs.erofs` wants a directory, so unpacked files with their owners, so root. A Debian tree of 205 MB
+//! in 9883 entries takes 0.6 s and 218 MB here in 7 MB of memory; `tar2sqfs` takes 60 s and 59 MB with gzip, 0.7 s and 99 MB
+//! with lz4. What tar archives and layers mean is not known here but in the `image` room.
 
 mod blocks;
 mod format;

@@ -15,37 +15,87 @@ use std::thread;
 /// As many as podman fetches at a time by default.
 const PARALLEL: usize = 3;
 
-/// Makes an image of what a source has.
-pub(crate) fn convert(
-    transport: &dyn Transport,
-    resolved: &Resolved,
-    (building, diff_ids): (Building, &[Digest]),
-    limits: &Limits,
-    progress: &dyn Progress,
-) -> Result<Image, Error> {
-    let layers = &resolved.layers;
-    let merge = Merge::new(building.disk()?, limits)?;
-    let cancel = Cancel::default();
-    let (next, (sender, blobs)) = (AtomicUsize::new(0), mpsc::sync_channel(PARALLEL));
-    let merged = thread::scope(|scope| {
-        for _ in 0..PARALLEL.min(layers.len()) {
-            let (sender, next, cancel) = (sender.clone(), &next, &cancel);
-            scope.spawn(move || fetch(transport, layers, next, &sender, (progress, cancel)));
+/// An image that is about to be made.
+pub(crate) struct Conversion<'a> {
+    pub(crate) transport: &'a dyn Transport,
+    pub(crate) resolved: &'a Resolved,
+    /// The digests of the layers' plain streams.
+    pub(crate) diff_ids: &'a [Digest],
+    pub(crate) limits: &'a Limits,
+    pub(crate) progress: &'a dyn Progress,
+}
+
+impl Conversion<'_> {
+    /// Makes the image.
+    pub(crate) fn run(&self, building: Building) -> Result<Image, Error> {
+        let merge = Merge::new(building.disk()?, self.limits)?;
+        let merged = self.fetch_and_merge(merge);
+        let disk = merged.and_then(|merge| merge.finish(uuid(&self.resolved.config)));
+        let disk = disk.map_err(|error| locate(error, &building))?.file;
+        let config = String::from_utf8(self.resolved.config.clone());
+        let config = config.map_err(|error| Error::malformed("an image's configuration", error))?;
+        let layers = self.resolved.layers.iter().map(|layer| layer.digest).collect();
+        building.publish(&disk, config, self.resolved.manifest, layers)
+    }
+
+    fn fetch_and_merge(&self, merge: Merge) -> Result<Merge, Error> {
+        let (next, cancel) = (AtomicUsize::new(0), Cancel::default());
+        let (sender, blobs) = mpsc::sync_channel(PARALLEL);
+        thread::scope(|scope| {
+            for _ in 0..PARALLEL.min(self.resolved.layers.len()) {
+                let (sender, next, cancel) = (sender.clone(), &next, &cancel);
+                scope.spawn(move || self.fetch(next, &sender, cancel));
+            }
+            drop(sender);
+            let mut queue = Queue { blobs, early: BTreeMap::new() };
+            let merged = self.merge_all(merge, &mut queue);
+            // Whoever still fetches does so for nothing if this failed.
+            cancel.cancel();
+            drop(queue);
+            merged
+        })
+    }
+
+    /// Fetches layers until there are no more or nobody wants them.
+    fn fetch(&self, next: &AtomicUsize, sender: &mpsc::SyncSender<Fetched>, cancel: &Cancel) {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(layer) = self.resolved.layers.get(index) else { return };
+            if cancel.check().is_err() {
+                return;
+            }
+            let blob = self.transport.open(layer, self.progress, cancel);
+            let failed = blob.is_err();
+            if sender.send((index, blob)).is_err() || failed {
+                return;
+            }
         }
-        drop(sender);
-        let mut queue = Queue { blobs, early: BTreeMap::new() };
-        let merged = merge_all(merge, layers, diff_ids, &mut queue, (limits, progress));
-        // Whoever still fetches does so for nothing if this failed.
-        cancel.cancel();
-        drop(queue);
-        merged
-    });
-    let disk = merged.and_then(|merge| merge.finish(uuid(&resolved.config)));
-    let disk = disk.map_err(|error| locate(error, &building))?.file;
-    let config = String::from_utf8(resolved.config.clone());
-    let config = config.map_err(|error| Error::malformed("an image's configuration", error))?;
-    let digests = layers.iter().map(|layer| layer.digest).collect();
-    building.publish(&disk, config, resolved.manifest, digests)
+    }
+
+    fn merge_all(&self, mut merge: Merge, queue: &mut Queue) -> Result<Merge, Error> {
+        let mut left = self.limits.unpacked;
+        for (index, (layer, diff_id)) in self.resolved.layers.iter().zip(self.diff_ids).enumerate() {
+            let blob = queue.take(index)?;
+            let name = layer.digest.to_string();
+            let counted =
+                Counted { inner: blob.reader, done: 0, total: layer.size, name: &name, progress: self.progress };
+            let mut hashed = Hashing::new(counted);
+            match (merge_one(&mut merge, &mut hashed, &mut left), blob.trust) {
+                (Ok(actual), Trust::Checked) => check_plain(&name, diff_id, &actual)?,
+                (Ok(actual), Trust::Unchecked) => {
+                    check_blob(hashed, layer)?;
+                    check_plain(&name, diff_id, &actual)?;
+                }
+                // A blob that is not the promised one is the cause of what was found in it.
+                (Err(Error::Malformed { what, reason }), Trust::Unchecked) => {
+                    check_blob(hashed, layer)?;
+                    return Err(Error::Malformed { what, reason });
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+        Ok(merge)
+    }
 }
 
 /// Says where the disk is when it cannot be written.
@@ -64,28 +114,6 @@ pub(crate) fn uuid(config: &[u8]) -> [u8; 16] {
 
 type Fetched = (usize, Result<Blob, Error>);
 
-/// Fetches layers until there are no more or nobody wants them.
-fn fetch(
-    transport: &dyn Transport,
-    layers: &[Descriptor],
-    next: &AtomicUsize,
-    sender: &mpsc::SyncSender<Fetched>,
-    (progress, cancel): (&dyn Progress, &Cancel),
-) {
-    loop {
-        let index = next.fetch_add(1, Ordering::Relaxed);
-        let Some(layer) = layers.get(index) else { return };
-        if cancel.check().is_err() {
-            return;
-        }
-        let blob = transport.open(layer, progress, cancel);
-        let failed = blob.is_err();
-        if sender.send((index, blob)).is_err() || failed {
-            return;
-        }
-    }
-}
-
 /// Blobs in the order of their layers, however they arrive.
 struct Queue {
     blobs: mpsc::Receiver<Fetched>,
@@ -103,36 +131,6 @@ impl Queue {
             self.early.insert(arrived, blob?);
         }
     }
-}
-
-fn merge_all(
-    mut merge: Merge,
-    layers: &[Descriptor],
-    diff_ids: &[Digest],
-    queue: &mut Queue,
-    (limits, progress): (&Limits, &dyn Progress),
-) -> Result<Merge, Error> {
-    let mut left = limits.unpacked;
-    for (index, (layer, diff_id)) in layers.iter().zip(diff_ids).enumerate() {
-        let blob = queue.take(index)?;
-        let name = layer.digest.to_string();
-        let counted = Counted { inner: blob.reader, done: 0, total: layer.size, name: &name, progress };
-        let mut hashed = Hashing::new(counted);
-        match (merge_one(&mut merge, &mut hashed, &mut left), blob.trust) {
-            (Ok(actual), Trust::Checked) => check_plain(&name, diff_id, &actual)?,
-            (Ok(actual), Trust::Unchecked) => {
-                check_blob(hashed, layer)?;
-                check_plain(&name, diff_id, &actual)?;
-            }
-            // A blob that is not the promised one is the cause of what was found in it.
-            (Err(Error::Malformed { what, reason }), Trust::Unchecked) => {
-                check_blob(hashed, layer)?;
-                return Err(Error::Malformed { what, reason });
-            }
-            (Err(error), _) => return Err(error),
-        }
-    }
-    Ok(merge)
 }
 
 /// Merges one layer and returns the digest of its plain stream.

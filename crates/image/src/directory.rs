@@ -41,7 +41,7 @@ pub(crate) fn import(store: &ImageStore, dir: &Path, key: &str, limits: &Limits)
     });
     let config = config.to_string();
     let building = match store.claim(&Digest::of(config.as_bytes()))? {
-        Claim::Present(image) => return Ok(image),
+        Claim::Present(image) => return Ok(*image),
         Claim::Absent(building) => building,
     };
     let writer = Writer::new(building.disk()?, limits.disk).map_err(Error::Disk)?;

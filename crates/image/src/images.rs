@@ -1,7 +1,7 @@
 //! The façade: an image for a reference, whatever it takes. What it takes is in the neighbours.
 
-use crate::convert::convert;
-use crate::reference::{Name, Reference};
+use crate::convert::Conversion;
+use crate::reference::{Name, Reference, ShortName};
 use crate::registries::Registries;
 use crate::store::{Claim, Meaning, Origin};
 use crate::transport::{
@@ -65,16 +65,15 @@ impl Images {
     pub fn ensure(&self, reference: &str, options: &PullOptions, progress: &dyn Progress) -> Result<Image, Error> {
         progress.update(&Update { phase: Phase::Resolve, item: reference, done: 0, total: 1 });
         let image = match Reference::parse(reference) {
-            // An id's prefix may be what no name may be, and the other way round.
-            Ok(Reference::Short(short)) => {
-                let candidates = Registries::read(&options.registries)?.candidates(&short);
-                let here = if short.bare { self.store.find(reference)? } else { None };
-                self.named(reference, (candidates, here), options, progress)
-            }
+            Ok(Reference::Short(_)) if reference.starts_with("sha256:") => self.store.lookup(reference),
+            Ok(Reference::Short(short)) => self.short(reference, &short, options, progress),
             Ok(Reference::Registry(name)) if name.is_local() => self.local(&name, options, progress),
-            Ok(Reference::Registry(name)) => self.named(reference, (Ok(vec![name]), None), options, progress),
-            Ok(other) => self.from_source(&other, options, progress),
-            Err(error) => self.store.find(reference)?.ok_or(error),
+            Ok(Reference::Registry(name)) => {
+                let here = self.here(&name, options)?;
+                self.by_policy((reference, here), &[name], options, progress)
+            }
+            Ok(other) => self.read_source(&other, options, progress),
+            Err(error) => self.store.by_id(reference)?.ok_or(error),
         }?;
         progress.update(&Update { phase: Phase::Resolve, item: reference, done: 1, total: 1 });
         Ok(image)
@@ -117,50 +116,76 @@ impl Images {
         directory::import(&self.store, dir, key, &options.limits)
     }
 
-    /// A name that is looked for in registries, the first that has it.
-    fn named(
+    /// A name without a registry, or the beginning of an id: of what is here, of what the host's podman has built, of what
+    /// registries have.
+    fn short(
         &self,
         reference: &str,
-        (candidates, here): (Result<Vec<Name>, Error>, Option<Image>),
+        short: &ShortName,
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
-        let mut here = here;
-        for name in candidates.as_deref().unwrap_or_default() {
-            if here.is_none() {
-                here = self.here(name, options)?;
-            }
+        let own = short.at("localhost");
+        if options.policy != PullPolicy::Always && self.store.meaning_of(&own)?.is_some() {
+            return self.local(&own, options, progress);
         }
+        let names = Registries::read(&options.registries)?.candidates(short);
+        let mut here = None;
+        for name in names.as_deref().unwrap_or_default() {
+            here = here.or(self.here(name, options)?);
+        }
+        if here.is_none() && short.bare {
+            here = self.store.by_id(reference)?;
+        }
+        match (here, options.policy) {
+            (Some(image), PullPolicy::Missing | PullPolicy::Never) => Ok(image),
+            // Asked last: starting podman takes longer than all of the above.
+            (None, PullPolicy::Missing) if self.host(options).id(&own.to_string()).is_some() => {
+                self.local(&own, options, progress)
+            }
+            (here, _) => self.by_policy((reference, here), &names?, options, progress),
+        }
+    }
+
+    /// What is here or what the first of these names gives that has it, as the policy says.
+    fn by_policy(
+        &self,
+        (reference, here): (&str, Option<Image>),
+        names: &[Name],
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
         match (options.policy, here) {
             (PullPolicy::Missing | PullPolicy::Never, Some(image)) => Ok(image),
-            (PullPolicy::Never, None) => Err(Error::NotFound {
-                reference: reference.into(),
-                reason: "it is not here, and --pull is never".into(),
-            }),
+            (PullPolicy::Never, None) => Err(never(reference)),
             (PullPolicy::Newer, Some(image)) => {
-                Ok(self.pull(reference, candidates?, options, progress).unwrap_or_else(|error| {
+                Ok(self.pull(reference, names, options, progress).unwrap_or_else(|error| {
                     tracing::warn!(%error, reference, "the image here is used as it is");
                     image
                 }))
             }
-            _ => self.pull(reference, candidates?, options, progress),
+            _ => self.pull(reference, names, options, progress),
         }
+    }
+
+    fn host(&self, options: &PullOptions) -> HostStorage {
+        HostStorage::new(&options.registries.search_path)
     }
 
     fn pull(
         &self,
         reference: &str,
-        candidates: Vec<Name>,
+        names: &[Name],
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
         let mut missing = Vec::new();
-        for name in candidates.iter().filter(|name| !name.is_local()) {
+        for name in names {
             let registry = Registry::new(name.clone(), options, self.store.partial_dir())?;
             match registry.resolve(&options.platform) {
                 Ok(resolved) => return self.make(&registry, &resolved, (Origin::Registry, options), progress),
                 Err(Error::NotFound { reason, .. }) => missing.push(reason),
-                Err(error) if candidates.len() == 1 => return Err(error),
+                Err(error) if names.len() == 1 => return Err(error),
                 Err(error) => missing.push(error.to_string()),
             }
         }
@@ -175,22 +200,20 @@ impl Images {
         let ours = meaning.is_some_and(|meaning| meaning.origin != Origin::Host) || options.policy == PullPolicy::Never;
         match here {
             Some(image) if ours => Ok(image),
-            None if options.policy == PullPolicy::Never => {
-                Err(Error::NotFound { reference: text, reason: "it is not here, and --pull is never".into() })
-            }
-            here => self.from_host(&text, here, options, progress),
+            None if options.policy == PullPolicy::Never => Err(never(&text)),
+            here => self.export(&text, here, options, progress),
         }
     }
 
     /// An image of the host's podman. What is here is good enough where there is no podman any more.
-    fn from_host(
+    fn export(
         &self,
         name: &str,
         here: Option<Image>,
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
-        let host = HostStorage::new(&options.registries.search_path);
+        let host = self.host(options);
         if let Some(id) = host.id(name)
             && let Some(image) = self.store.image(&id)?
         {
@@ -199,14 +222,14 @@ impl Images {
             let new = Resolved::local_names(name).into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>();
             return self.store.tag(image, &new, &meaning);
         }
-        match (host.export(name, &self.store.partial_dir()), here) {
+        match (host.export(name, self.store.scratch()?), here) {
             (Ok((exported, resolved)), _) => self.make(&exported, &resolved, (Origin::Host, options), progress),
             (Err(_), Some(image)) => Ok(image),
             (Err(error), None) => Err(error),
         }
     }
 
-    fn from_source(
+    fn read_source(
         &self,
         reference: &Reference,
         options: &PullOptions,
@@ -232,7 +255,7 @@ impl Images {
                 let blobs = BlobDir::new(dir);
                 self.make(&blobs, &blobs.resolve()?, origin, progress)
             }
-            Reference::HostStorage(name) => self.from_host(name, None, options, progress),
+            Reference::HostStorage(name) => self.export(name, None, options, progress),
             Reference::Registry(_) | Reference::Short(_) => unreachable!("names have a way of their own"),
         }
     }
@@ -261,9 +284,10 @@ impl Images {
         let image = match self.store.image(&id)? {
             Some(image) => image,
             None => match self.store.claim(&id)? {
-                Claim::Present(image) => image,
+                Claim::Present(image) => *image,
                 Claim::Absent(building) => {
-                    let made = convert(transport, resolved, (building, &diff_ids), &options.limits, progress);
+                    let (limits, diff_ids) = (&options.limits, &diff_ids[..]);
+                    let made = Conversion { transport, resolved, diff_ids, limits, progress }.run(building);
                     // On a full disk, what was fetched would keep it full.
                     if matches!(made, Ok(_) | Err(Error::DiskFull { .. })) {
                         transport.forget(&resolved.layers);
@@ -276,3 +300,10 @@ impl Images {
         self.store.tag(image, &resolved.names, &meaning)
     }
 }
+
+fn never(reference: &str) -> Error {
+    Error::NotFound { reference: reference.into(), reason: "it is not here, and --pull is never".into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ mod convert;
 mod credentials;
 mod digest;
 mod directory;
+#[cfg(test)]
+mod disk_reader;
 mod error;
 mod images;
 mod layer;

@@ -185,7 +185,10 @@ fn refusal(text: &str, reason: &str) -> Error {
 /// Whether the first part of a path is a host: by a dot, a port, or being `localhost`.
 fn is_registry(part: &str) -> bool {
     let looks = part.contains('.') || part.contains(':') || part == "localhost";
-    looks && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'-' | b'[' | b']'))
+    let begins = part.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[');
+    looks
+        && begins
+        && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'-' | b'[' | b']'))
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -199,9 +202,8 @@ fn is_tag(tag: &str) -> bool {
 fn is_component(part: &str) -> bool {
     let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = part.as_bytes();
-    let ends =
-        bytes.first().is_some_and(|byte| alphanumeric(byte)) && bytes.last().is_some_and(|byte| alphanumeric(byte));
-    let mut separators = bytes.split(|byte| alphanumeric(byte));
+    let ends = bytes.first().is_some_and(alphanumeric) && bytes.last().is_some_and(alphanumeric);
+    let mut separators = bytes.split(alphanumeric);
     ends && separators.all(|run| matches!(run, b"" | b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-'))
 }
 

@@ -102,17 +102,14 @@ impl Registries {
         }
     }
 
-    /// Returns what a short name may mean, the likeliest first: this machine's own images, an alias, then every search
-    /// registry.
+    /// Returns what a short name may mean in registries: its alias, or itself in every search registry.
     pub(crate) fn candidates(&self, short: &ShortName) -> Result<Vec<Name>, Error> {
-        let mut names = vec![short.at("localhost")];
         if let Some(alias) = self.aliases.get(&short.path).filter(|alias| !alias.is_empty()) {
             let Ok(Reference::Registry(name)) = Reference::parse(alias) else {
                 let reason = format!("its alias {alias:?} is no whole name");
                 return Err(Error::Reference { text: short.path.clone(), reason });
             };
-            names.push(Name { version: short.version.clone(), ..name });
-            return Ok(names);
+            return Ok(vec![Name { version: short.version.clone(), ..name }]);
         }
         let default = [DEFAULT_REGISTRY.to_owned()];
         let search = self.search.as_deref().unwrap_or(&default);
@@ -120,15 +117,15 @@ impl Registries {
             let reason = "it has no registry, and registries.conf names none to search".into();
             return Err(Error::Reference { text: short.path.clone(), reason });
         }
-        names.extend(search.iter().map(|registry| match registry.split_once('/') {
+        let names = search.iter().map(|registry| match registry.split_once('/') {
             Some((host, path)) => Name {
                 registry: host.into(),
                 repository: format!("{path}/{}", short.path),
                 version: short.version.clone(),
             },
             None => short.at(registry),
-        }));
-        Ok(names)
+        });
+        Ok(names.collect())
     }
 
     /// Returns where a name may be found: mirrors, then the registry itself.
@@ -218,7 +215,7 @@ mod tests {
     #[test]
     fn without_any_file_short_names_are_looked_for_where_docker_does() {
         let registries = Registries::read(&RegistrySettings::default()).unwrap();
-        assert_eq!(names(&registries, "busybox"), ["localhost/busybox:latest", "docker.io/library/busybox:latest"]);
+        assert_eq!(names(&registries, "busybox"), ["docker.io/library/busybox:latest"]);
         assert_eq!(places(&registries, "quay.io/a/b"), ["quay.io/a/b"]);
     }
 
@@ -228,8 +225,8 @@ mod tests {
             "unqualified-search-registries = ['one.example']\n[aliases]\na = 'one.example/x/a'\nb = 'one.example/b'",
             "unqualified-search-registries = ['two.example', 'docker.io']\n[aliases]\na = 'two.example/y/a'\nb = ''",
         ]);
-        assert_eq!(names(&registries, "a:1"), ["localhost/a:1", "two.example/y/a:1"]);
-        let searched = ["localhost/b:latest", "two.example/b:latest", "docker.io/library/b:latest"];
+        assert_eq!(names(&registries, "a:1"), ["two.example/y/a:1"]);
+        let searched = ["two.example/b:latest", "docker.io/library/b:latest"];
         assert_eq!(names(&registries, "b"), searched);
     }
 

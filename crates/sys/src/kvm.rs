@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 mod arch;
@@ -50,10 +51,19 @@ pub fn probe() -> Acceleration {
         let reason = "/dev/kvm is there, but the processor shows no virtualization (vmx or svm)".to_owned();
         return Acceleration::Paravirtual { reason };
     }
+    if crate::process::runs_as_root() && kvm.metadata().is_ok_and(|node| !opens_for_others(&node)) {
+        return unavailable("only root may open /dev/kvm, and no monitor runs as root".to_owned());
+    }
     match guest::halts(&kvm, PATIENCE) {
         Ok(()) => Acceleration::Hardware,
         Err(reason) => unavailable(format!("a guest of one instruction was tried: {reason}")),
     }
+}
+
+/// Tells whether someone else than root may open a node: everyone, or a group that is not root's.
+fn opens_for_others(node: &std::fs::Metadata) -> bool {
+    let (for_all, for_group) = (node.mode() & 0o006 == 0o006, node.mode() & 0o060 == 0o060);
+    for_all || (for_group && node.gid() != 0)
 }
 
 fn cannot_open(error: &io::Error) -> String {

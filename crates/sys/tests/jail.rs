@@ -2,6 +2,8 @@
 //!
 //! Tests that want namespaces or root, and do not have them, are said and count as ignored.
 
+#![allow(clippy::unwrap_used, reason = "all of this is a test, which clippy cannot know without its harness")]
+
 #[path = "jail/fallback.rs"]
 mod fallback;
 #[path = "jail/life.rs"]

@@ -49,6 +49,10 @@ fn verb(phase: Phase) -> &'static str {
 
 impl Progress for Display {
     fn update(&self, update: &Update<'_>) {
+        // Finding out what a name means is over in milliseconds where the image is here.
+        if update.phase == Phase::Resolve {
+            return;
+        }
         let key = format!("{} {}", verb(update.phase), short(update.item));
         match self {
             Self::Nothing => {}

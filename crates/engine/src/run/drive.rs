@@ -8,7 +8,7 @@ use crate::{Attachment, Error};
 use fcvm_link::{Receiver, Session};
 use fcvm_net::Egress;
 use fcvm_net::address::Translation;
-use fcvm_proto::message::{Done, HostRequest, ProcessEvent};
+use fcvm_proto::message::{Done, Exit, HostRequest, ProcessEvent};
 use fcvm_spec::lifecycle::Event;
 use fcvm_spec::{NetworkMode, Removal, Signal, VmSpec};
 use fcvm_store::OwnedVm;
@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 /// Podman's default between the stop signal and SIGKILL, in seconds.
 const STOP_TIMEOUT_S: u32 = 10;
+/// How long a guest may take to kill its container.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a guest may take to write back and power off; its disk is consistent only then.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
@@ -46,7 +48,8 @@ pub(super) async fn drive(
     observer.started(vm.record());
 
     let egress = Egress::new(translation(&vm.record().spec));
-    let mut running = Running { session: session.clone(), output, tasks: JoinSet::new(), deadline: None };
+    let mut running =
+        Running { session: session.clone(), output, tasks: JoinSet::new(), deadline: None, patience: None };
     let end = loop {
         tokio::select! {
             end = &mut running.output => break end.unwrap_or(ContainerEnd::Lost("its output was lost".to_owned())),
@@ -61,6 +64,7 @@ pub(super) async fn drive(
                 running.stop(&vm.record().spec, timeout_s);
             }
             () = overdue(running.deadline) => running.kill(),
+            () = overdue(running.patience) => break ContainerEnd::Exited(Exit::Signal(Signal::KILL.number())),
         }
     };
     let outcome = judge(end);
@@ -83,6 +87,8 @@ struct Running {
     tasks: JoinSet<()>,
     /// When a container that was asked to stop is killed.
     deadline: Option<Instant>,
+    /// When a guest that does not even let its container be killed is given up.
+    patience: Option<Instant>,
 }
 
 impl Running {
@@ -95,6 +101,7 @@ impl Running {
 
     fn kill(&mut self) {
         self.deadline = None;
+        self.patience = Some(Instant::now() + PATIENCE);
         self.signal(Signal::KILL);
     }
 

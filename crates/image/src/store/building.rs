@@ -7,15 +7,23 @@ use crate::{Digest, Error, Image};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What became of the wish to make an image.
 #[derive(Debug)]
 pub(crate) enum Claim {
     /// It is here; perhaps another process made it while we waited.
-    Present(Image),
+    Present(Box<Image>),
     /// It is ours to make.
     Absent(Building),
+}
+
+/// A directory for something that goes away again, also after a killed process.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    dir: PathBuf,
+    _lock: Exclusive,
 }
 
 /// An image in the making. Dropping it leaves nothing.
@@ -32,13 +40,38 @@ impl ImageStore {
     pub(crate) fn claim(&self, id: &Digest) -> Result<Claim, Error> {
         let lock = Exclusive::take(&self.locks_dir().join(id.hex()))?;
         if let Some(image) = self.image(id)? {
-            return Ok(Claim::Present(image));
+            return Ok(Claim::Present(Box::new(image)));
         }
         let dir = self.new_dir().join(id.hex());
         // Whoever began it before us is dead: we have its lock.
         super::remove_tree(&dir)?;
         DirBuilder::new().mode(0o700).create(&dir).map_err(Error::file("create directory", &dir))?;
         Ok(Claim::Absent(Building { store: self.clone(), id: *id, dir, _lock: lock }))
+    }
+
+    /// Makes an empty directory of our own.
+    pub(crate) fn scratch(&self) -> Result<Scratch, Error> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("scratch-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let lock = Exclusive::take(&self.locks_dir().join(&name))?;
+        let dir = self.new_dir().join(name);
+        super::remove_tree(&dir)?;
+        DirBuilder::new().mode(0o700).create(&dir).map_err(Error::file("create directory", &dir))?;
+        Ok(Scratch { dir, _lock: lock })
+    }
+}
+
+impl Scratch {
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = super::remove_tree(&self.dir) {
+            tracing::warn!(%error, "a scratch directory stays");
+        }
     }
 }
 

@@ -19,7 +19,7 @@ mod names;
 mod record;
 mod remove;
 
-pub(crate) use building::{Building, Claim};
+pub(crate) use building::{Building, Claim, Scratch};
 pub(crate) use names::{Meaning, Origin};
 pub use remove::{Prune, Removed};
 
@@ -30,10 +30,13 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const DISK: &str = "disk.erofs";
 const RECORD: &str = "image.json";
 const LOCK: &str = "lock";
+/// What was half fetched is kept for going on with it, but not for ever.
+const PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Fewer digits of an id are not looked for: every short word of hexadecimal letters would be one.
 const SHORT_ID_MIN: usize = 3;
 
@@ -59,6 +62,10 @@ impl ImageStore {
         for dir in [store.locks_dir(), store.new_dir(), store.partial_dir()] {
             make_dir(&dir, 0o700)?;
         }
+        // Whatever this cannot clear (the directory may be read-only) does no harm.
+        if let Err(error) = store.sweep(PARTIAL_AGE) {
+            tracing::debug!(%error, "left-overs stay");
+        }
         Ok(store)
     }
 
@@ -74,16 +81,12 @@ impl ImageStore {
 
     /// Returns the image with this name, id, or unambiguous beginning of an id.
     pub fn lookup(&self, name: &str) -> Result<Image, Error> {
-        self.find(name)?.ok_or_else(|| Error::NotFound { reference: name.into(), reason: "it is not here".into() })
-    }
-
-    /// Like [`ImageStore::lookup`]; that there is none is no error.
-    pub(crate) fn find(&self, name: &str) -> Result<Option<Image>, Error> {
         let names = self.names.read()?;
-        if let Some((_, meaning)) = names.resolve(name) {
-            return self.image(&meaning.image);
-        }
-        self.by_id(name)
+        let found = match names.resolve(name) {
+            Some((_, meaning)) => self.image(&meaning.image)?,
+            None => self.by_id(name)?,
+        };
+        found.ok_or_else(|| Error::NotFound { reference: name.into(), reason: "it is not here".into() })
     }
 
     /// Returns the image with this id, if it is here.
@@ -118,11 +121,6 @@ impl ImageStore {
         if lock::is_at(&file, &path)? { Ok(ImageLock { _file: file }) } else { Err(gone()) }
     }
 
-    /// Returns what a name means, exactly as it is written.
-    pub(crate) fn meaning(&self, name: &str) -> Result<Option<Meaning>, Error> {
-        Ok(self.names.read()?.get(name).cloned())
-    }
-
     /// Returns what a whole name means, by tag or by digest.
     pub(crate) fn meaning_of(&self, name: &crate::reference::Name) -> Result<Option<Meaning>, Error> {
         Ok(self.names.read()?.find(name).map(|(_, meaning)| meaning.clone()))
@@ -151,7 +149,8 @@ impl ImageStore {
         self.root.join("partial")
     }
 
-    fn by_id(&self, text: &str) -> Result<Option<Image>, Error> {
+    /// Returns the image whose id begins so.
+    pub(crate) fn by_id(&self, text: &str) -> Result<Option<Image>, Error> {
         let digits = text.strip_prefix("sha256:").unwrap_or(text);
         let hex = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if !hex || digits.len() < SHORT_ID_MIN {

@@ -45,8 +45,8 @@ impl Names {
         self.0.insert(name, meaning);
     }
 
-    pub(crate) fn remove(&mut self, name: &str) -> Option<Meaning> {
-        self.0.remove(name)
+    pub(crate) fn remove_all(&mut self, names: &[String]) {
+        self.0.retain(|name, _| !names.contains(name));
     }
 
     /// Returns the names of an image.

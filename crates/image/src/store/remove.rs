@@ -6,6 +6,7 @@ use super::{ImageStore, remove_tree};
 use crate::{Digest, Error, Image};
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::time::Duration;
 
 /// What [`ImageStore::prune`] removes besides left-overs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl ImageStore {
             Some((text, id)) => {
                 let image = self.image(&id)?;
                 if names.of(&id).len() > 1 || image.is_none() {
-                    names.remove(&text);
+                    names.remove_all(std::slice::from_ref(&text));
                     self.names.write(&names)?;
                     removed.untagged.push(text);
                     return Ok(removed);
@@ -54,7 +55,7 @@ impl ImageStore {
 
     /// Removes images that nobody needs, and what was left half-made and half-fetched.
     pub fn prune(&self, what: Prune) -> Result<Removed, Error> {
-        self.sweep()?;
+        self.sweep(Duration::ZERO)?;
         let _lock = self.names.lock()?;
         let mut names = self.names.read()?;
         let mut removed = Removed::default();
@@ -70,16 +71,23 @@ impl ImageStore {
         Ok(removed)
     }
 
-    /// Removes what killed processes left: unfinished images and blobs that nobody fetches.
-    pub(crate) fn sweep(&self) -> Result<(), Error> {
+    /// Removes what killed processes left: unfinished images, and blobs that nobody has touched for so long.
+    pub(super) fn sweep(&self, age: Duration) -> Result<(), Error> {
         for name in entries(&self.new_dir())? {
             if let Some(_lock) = Exclusive::try_take(&self.locks_dir().join(&name))? {
                 remove_tree(&self.new_dir().join(&name))?;
             }
         }
+        for name in entries(&self.locks_dir())? {
+            drop(Exclusive::try_take(&self.locks_dir().join(&name))?);
+        }
         for name in entries(&self.partial_dir())? {
-            // The lock's file is the blob itself: it goes with the lock.
-            drop(Exclusive::try_take(&self.partial_dir().join(&name))?);
+            let path = self.partial_dir().join(name);
+            let touched = fs::metadata(&path).and_then(|metadata| metadata.modified());
+            if touched.is_ok_and(|touched| touched.elapsed().is_ok_and(|elapsed| elapsed >= age)) {
+                // The lock's file is the blob itself: it goes with the lock.
+                drop(Exclusive::try_take(&path)?);
+            }
         }
         Ok(())
     }
@@ -105,7 +113,7 @@ impl ImageStore {
         // Names first: a name without an image is nothing, an image without a name is dangling.
         let untagged = names.of(&id);
         if !untagged.is_empty() {
-            untagged.iter().for_each(|name| drop(names.remove(name)));
+            names.remove_all(&untagged);
             self.names.write(names)?;
         }
         // One rename, so that no half of an image is ever seen.

@@ -2,10 +2,10 @@
 
 use super::{Blob, BlobDir, Cancel, Resolved, Transport};
 use crate::manifest::Descriptor;
+use crate::store::Scratch;
 use crate::{Digest, Error, Progress};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use tempfile::TempDir;
 
 /// The host's podman or skopeo.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct HostStorage {
 #[derive(Debug)]
 pub(crate) struct Exported {
     blobs: BlobDir,
-    _dir: TempDir,
+    _dir: Scratch,
 }
 
 impl HostStorage {
@@ -36,9 +36,8 @@ impl HostStorage {
         output.status.success().then(|| Digest::from_hex(String::from_utf8_lossy(&output.stdout).trim()).ok())?
     }
 
-    /// Exports an image below a directory.
-    pub(crate) fn export(&self, name: &str, below: &Path) -> Result<(Exported, Resolved), Error> {
-        let dir = tempfile::Builder::new().prefix("export-").tempdir_in(below).map_err(Error::file("create", below))?;
+    /// Exports an image into a directory, which goes away with it.
+    pub(crate) fn export(&self, name: &str, dir: Scratch) -> Result<(Exported, Resolved), Error> {
         match (&self.podman, &self.skopeo) {
             (Some(podman), _) => {
                 let mut command = Command::new(podman);

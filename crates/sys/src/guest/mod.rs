@@ -4,10 +4,12 @@ mod clock;
 mod clone;
 mod entropy;
 mod inherited;
+mod port;
 mod tun;
 
 pub use clock::set_clock;
 pub use clone::{Cloned, clone_sibling};
 pub use entropy::add_entropy;
 pub use inherited::take_inherited;
+pub use port::Port;
 pub use tun::{TunError, bring_up, open_tun, route_default};

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 /// The Debian package with the program.
 pub const PACKAGE: &str = arch::PACKAGE;
 
-/// What QEMU can do here. The disks are bounded by the virtio-mmio transports of `microvm`, which has 24.
-pub const FEATURES: Features = Features { software_emulation: true, snapshots: false, disks: 16 };
+/// What QEMU can do here. `microvm` has eight virtio-mmio transports on every host; link and entropy take two.
+pub const FEATURES: Features = Features { software_emulation: true, snapshots: false, disks: 6 };
 
 /// QEMU, installed.
 #[derive(Clone, Debug, PartialEq, Eq)]

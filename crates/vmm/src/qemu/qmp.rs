@@ -22,6 +22,9 @@ const LONGEST_LINE: u64 = 256 << 10;
 /// How long a command may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The signal by which someone else most likely asked QEMU to end.
+const SIGTERM: i32 = 15;
+
 /// How a command to QEMU fails.
 #[derive(Debug, thiserror::Error)]
 pub enum QmpError {
@@ -194,7 +197,9 @@ impl State {
 fn exit(reason: &str) -> Exit {
     match reason {
         "guest-reset" | "subsystem-reset" | "guest-panic" => Exit::Reset,
-        "host-qmp-quit" | "host-signal" | "host-error" => Exit::Killed,
+        "host-qmp-quit" => Exit::Killed,
+        // QEMU ends in good order then, and does not say which of the three that do this it was.
+        "host-signal" => Exit::Signal(SIGTERM),
         _ => Exit::PoweredOff,
     }
 }

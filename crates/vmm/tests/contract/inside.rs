@@ -1,12 +1,13 @@
 //! What a guest sees of its machine.
 
 use crate::guest::{Guest, block_on, entrance};
-use fcvm_vmm::{Access, Disk, Exit, LINK_PORT, boot};
+use fcvm_vmm::{Access, Disk, Error, Exit, LINK_PORT, boot};
 use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("disks_come_in_their_order_and_with_their_rights", disks),
+    ("as_many_disks_as_are_promised_come", many_disks),
     ("the_link_carries_bytes_both_ways", link),
     ("a_guest_that_powers_off_ends_its_machine", powers_off),
     ("a_flood_on_the_console_does_not_stop_the_guest", floods),
@@ -39,6 +40,23 @@ fn disks(guest: &Guest) {
         }
         assert!(std::fs::read(&spec.disks[0].path).unwrap().starts_with(b"system"));
         assert!(std::fs::read(&spec.disks[2].path).unwrap().starts_with(b"written"));
+    });
+}
+
+fn many_disks(guest: &Guest) {
+    block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spec = guest.scripted(directory.path(), Vec::new(), &format!("echo DISKS /dev/vd*\n{POWER_OFF}"));
+        let most = spec.choice.backend.features().disks;
+        let add = |index: usize| disk(directory.path(), &index.to_string(), Access::ReadOnly);
+        spec.disks = (0..=most).map(add).collect();
+        assert!(matches!(boot(&spec, &entrance()).await, Err(Error::Unsupported { .. })));
+        spec.disks.truncate(most);
+        let mut machine = boot(&spec, &entrance()).await.unwrap();
+        assert_eq!(machine.wait().await, Exit::PoweredOff);
+        let names: Vec<_> = (b'a'..).take(most).map(|letter| format!("/dev/vd{}", char::from(letter))).collect();
+        let line = format!("DISKS {}\n", names.join(" "));
+        assert!(machine.console().tail().contains(&line), "{line} {}", machine.console().tail());
     });
 }
 

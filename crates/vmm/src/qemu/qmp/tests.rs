@@ -79,7 +79,7 @@ async fn lines_without_end_and_nonsense_close_the_connection() {
 #[tokio::test]
 async fn the_reason_of_a_shutdown_is_remembered() {
     for (reason, expected) in
-        [("guest-shutdown", Exit::PoweredOff), ("guest-reset", Exit::Reset), ("host-signal", Exit::Killed)]
+        [("guest-shutdown", Exit::PoweredOff), ("guest-reset", Exit::Reset), ("host-signal", Exit::Signal(15))]
     {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let (qmp, reader) = Qmp::connect(ours);

@@ -1,0 +1,5 @@
+pub(crate) mod fixture;
+mod local;
+mod registry;
+mod server;
+mod store;

@@ -1,0 +1,76 @@
+//! The link's port as an asynchronous file.
+//!
+//! A virtio port hands out at most one buffer of its queue in a read and takes at most 32 KiB in a write, whatever more
+//! there is. What is made for pipes takes a short read for the last one and waits for an edge that never comes; here only
+//! the kernel's "would block" counts.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// One half of the port; both halves are the same file.
+#[derive(Clone, Debug)]
+pub struct Port(Arc<AsyncFd<File>>);
+
+impl Port {
+    /// Opens the port. Called within the runtime.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let file = File::options().read(true).write(true).custom_flags(flags).open(path)?;
+        // SAFETY: a `File` keeps its descriptor open and the same for as long as it lives, and it lives in the `AsyncFd`.
+        let port = unsafe { AsyncFd::register(file) }?;
+        Ok(Self(Arc::new(port)))
+    }
+}
+
+impl AsyncRead for Port {
+    /// Takes as many of the queue's buffers as there is room for.
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        loop {
+            let mut ready = match self.0.poll_read_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending if buffer.filled().len() > before => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            };
+            match ready.try_io(|file| file.get_ref().read(buffer.initialize_unfilled())) {
+                Ok(Ok(length)) => {
+                    buffer.advance(length);
+                    if length == 0 || buffer.remaining() == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Port {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.0.poll_write_ready(cx))?;
+            match ready.try_io(|file| file.get_ref().write(bytes)) {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(written) => return Poll::Ready(written),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
