@@ -16,7 +16,6 @@ fn exit_codes_are_the_containers() {
     let host = Host::new();
     let run = |command: &[&str]| host.fcvm(["run", "--rm", BUSYBOX].iter().chain(command));
     assert_eq!(run(&["sh", "-c", "exit 42"]).code, 42);
-    assert_eq!(run(&["sh", "-c", "kill -9 $$"]).code, 137);
     run(&["no-such-program"]).failed(127, "no-such-program");
     run(&["/etc/noexec"]).failed(126, "/etc/noexec");
     host.assert_clean();

@@ -10,6 +10,7 @@ mod dial;
 mod exec;
 mod files;
 mod join;
+mod network;
 mod power;
 mod pump;
 mod reaper;

@@ -65,23 +65,28 @@ async fn output(
     mut over: watch::Receiver<bool>,
 ) -> Result<(), StreamError> {
     let mut buffer = vec![0; READ];
-    let mut left = u64::MAX;
-    while left > 0 {
-        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        match pipe.try_read(&mut buffer[..wanted]) {
+    loop {
+        tokio::select! {
+            ready = pipe.readable() => if ready.is_err() { return Ok(()) },
+            _ = over.wait_for(|over| *over) => return drain(&pipe, sender, lane, &mut buffer).await,
+        }
+        match pipe.try_read(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(length) => {
-                left = left.saturating_sub(if left == u64::MAX { 0 } else { length as u64 });
-                sender.send(lane, Bytes::copy_from_slice(&buffer[..length])).await?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && left == u64::MAX => {
-                tokio::select! {
-                    _ = pipe.readable() => {}
-                    _ = over.wait_for(|over| *over) => left = rustix::io::ioctl_fionread(pipe.as_fd()).unwrap_or(0),
-                }
-            }
+            Ok(length) => sender.send(lane, Bytes::copy_from_slice(&buffer[..length])).await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Ok(()),
         }
+    }
+}
+
+/// Sends what a pipe holds now. Asks the kernel itself: the runtime may not have heard yet that there is something.
+async fn drain(pipe: &pipe::Receiver, sender: &Sender, lane: Lane, buffer: &mut [u8]) -> Result<(), StreamError> {
+    let mut left = rustix::io::ioctl_fionread(pipe.as_fd()).unwrap_or(0);
+    while left > 0 {
+        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let Ok(length @ 1..) = rustix::io::read(pipe.as_fd(), &mut buffer[..wanted]) else { return Ok(()) };
+        left -= length as u64;
+        sender.send(lane, Bytes::copy_from_slice(&buffer[..length])).await?;
     }
     Ok(())
 }

@@ -39,8 +39,8 @@ pub(crate) async fn serve() -> Result<()> {
         Verdict::Continue { .. } => bail!("the host takes a fresh guest for an old one"),
         Verdict::Refused { reason } => bail!("the host refuses this guest: {reason}"),
     };
-    world::build(&plan)?;
-    let (_session, mut incoming, driver) = fcvm_link::start(reader, writer, Role::Guest);
+    let way_out = world::build(&plan)?;
+    let (session, mut incoming, driver) = fcvm_link::start(reader, writer, Role::Guest);
     let guest =
         Rc::new(Guest { plan, reaper: Reaper::default(), container: RefCell::default(), started: Cell::new(false) });
     let reaper = guest.reaper.clone();
@@ -48,6 +48,9 @@ pub(crate) async fn serve() -> Result<()> {
         .run_until(async move {
             tokio::task::spawn_local(async move { reaper.run(deaths).await });
             tokio::task::spawn_local(driver.run());
+            if let Some(interface) = way_out {
+                tokio::task::spawn_local(interface.serve(session));
+            }
             while let Some(opened) = incoming.accept().await {
                 tokio::task::spawn_local(answer(guest.clone(), opened));
             }

@@ -1,5 +1,6 @@
 //! Makes the world that a plan describes: clock, disks, root, network. Each step once, in this order.
 
+use crate::network::{self, Interface};
 use crate::{boot, cgroup};
 use anyhow::{Context, Result};
 use fcvm_proto::plan::{Network, Plan};
@@ -11,8 +12,8 @@ use std::path::Path;
 /// Where the agent keeps what the container is made of.
 pub(crate) const DIR: &str = "/run/fcvm";
 
-/// Applies a boot plan up to the point where the container can start.
-pub(crate) fn build(plan: &Plan) -> Result<()> {
+/// Applies a boot plan up to the point where the container can start. Returns the way out, if the plan has one.
+pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
     fcvm_sys::guest::set_clock(plan.time_ns).context("set the clock")?;
     fcvm_sys::guest::add_entropy(&hex(&plan.entropy)).context("credit the host's random bytes")?;
     rustix::system::sethostname(plan.hostname.as_bytes()).context("set the host name")?;
@@ -32,7 +33,7 @@ pub(crate) fn build(plan: &Plan) -> Result<()> {
     attach("overlay", "/run/fcvm/rootfs", "overlay", MountFlags::empty(), layers)?;
     write_files(plan)?;
     cgroup::prepare()?;
-    fcvm_sys::guest::bring_up("lo", None, None).context("bring up loopback")
+    network::set_up(&plan.network)
 }
 
 /// Makes the system disk the root. The agent's own file stays reachable through `/proc/self/exe`.

@@ -67,7 +67,7 @@ pub(super) async fn drive(
             () = overdue(running.patience) => break ContainerEnd::Exited(Exit::Signal(Signal::KILL.number())),
         }
     };
-    let outcome = judge(end);
+    let outcome = judge(explain(end, &mut machine).await);
     if let Ok(outcome) = &outcome {
         control.ended(outcome.code);
     }
@@ -143,6 +143,17 @@ async fn start(session: &Session, machine: &mut Machine) -> Result<Started, Erro
         Ok(ProcessEvent::Started { .. }) => Ok(Started { sender, receiver }),
         Ok(ProcessEvent::Failed { code, reason }) => Err(Error::Start { code, reason }),
         Ok(ProcessEvent::Exited(_)) | Err(_) => Err(Error::Refused("the guest answered nonsense".to_owned())),
+    }
+}
+
+/// A link that ends says nothing of why; the monitor does, if it is what ended.
+async fn explain(end: ContainerEnd, machine: &mut Machine) -> ContainerEnd {
+    if !matches!(end, ContainerEnd::Lost(_)) {
+        return end;
+    }
+    match tokio::time::timeout(Duration::from_secs(1), machine.wait()).await {
+        Ok(exit) => ContainerEnd::Lost(format!("the monitor {exit}")),
+        Err(_) => end,
     }
 }
 

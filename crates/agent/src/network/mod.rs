@@ -1,0 +1,90 @@
+//! The guest's way out: a TUN interface whose connections and datagrams travel over the link and start on the host.
+//!
+//! ```text
+//! program ─► kernel's TCP ─► tap0 ─► [tcp]: smoltcp, one socket a connection ─► stream `Connect` ─► host
+//! program ─► kernel's UDP ─► tap0 ─► [udp]: one flow for each pair of places ─► stream `Connect` ─► host
+//! ```
+//!
+//! A connection is answered only when the host has made it: a refused one is refused, an unreachable one unreachable.
+//! Which places may be reached is the host's to say.
+
+mod device;
+mod packet;
+mod tcp;
+mod udp;
+
+use anyhow::{Context, Result};
+use device::{Device, MTU};
+use fcvm_link::Session;
+use fcvm_proto::plan::Network;
+use packet::Kind;
+use std::fs::File;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::net::unix::pipe;
+use tokio::sync::Notify;
+
+const INTERFACE: &str = "tap0";
+/// Packets that are read before connections are served.
+const BATCH: usize = 64;
+
+/// The interface, made but not served yet.
+#[derive(Debug)]
+pub(crate) struct Interface {
+    tun: File,
+}
+
+/// Makes the interface that a plan asks for.
+pub(crate) fn set_up(network: &Network) -> Result<Option<Interface>> {
+    fcvm_sys::guest::bring_up("lo", None, None).context("bring up loopback")?;
+    let Network::Link { address, prefix, gateway, .. } = network else { return Ok(None) };
+    // The system disk is read-only and has no node for it; the kernel's own device file system has.
+    let tun = fcvm_sys::guest::open_tun(INTERFACE).context("make the way out")?;
+    fcvm_sys::guest::bring_up(INTERFACE, Some((*address, *prefix)), Some(MTU)).context("bring up the way out")?;
+    fcvm_sys::guest::route_default(INTERFACE, *gateway).context("lead the way out")?;
+    Ok(Some(Interface { tun: tun.into() }))
+}
+
+impl Interface {
+    /// Serves the interface for as long as the guest lives.
+    pub(crate) async fn serve(self, session: Session) {
+        if let Err(error) = self.run(session).await {
+            eprintln!("fcvm-agent: the network ended: {error:#}");
+        }
+    }
+
+    async fn run(self, session: Session) -> Result<()> {
+        let writer = Rc::new(self.tun.try_clone().context("share the interface")?);
+        let reader = pipe::Receiver::from_file_unchecked(self.tun).context("watch the interface")?;
+        let moved = Rc::new(Notify::new());
+        let mut device = Device::new(writer.clone());
+        let mut tcp = tcp::Connections::new(&mut device, session.clone(), moved.clone());
+        let mut udp = udp::Flows::new(session, writer);
+        let mut buffer = vec![0; MTU as usize];
+        loop {
+            for _ in 0..BATCH {
+                let Ok(length) = reader.try_read(&mut buffer) else { break };
+                let packet = &buffer[..length];
+                match packet::kind(packet) {
+                    Some(Kind::Tcp(head)) => tcp.take(&mut device, packet, head),
+                    Some(Kind::Udp(datagram)) => udp.take(datagram),
+                    None => {}
+                }
+            }
+            let wait = tcp.serve(&mut device);
+            tokio::select! {
+                ready = reader.readable() => ready.context("watch the interface")?,
+                () = moved.notified() => {}
+                () = pause(wait) => {}
+            }
+        }
+    }
+}
+
+/// Waits until connections want to be served again by themselves.
+async fn pause(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep_until((Instant::now() + wait).into()).await,
+        None => std::future::pending().await,
+    }
+}
