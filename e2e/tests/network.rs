@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 
 fn get(port: u16) -> String {
-    let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    connection.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").unwrap();
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).expect("the published port answers");
+    connection.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").expect("the published port answers");
     let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
+    connection.read_to_string(&mut answer).expect("the published port answers");
     answer
 }
 

@@ -42,8 +42,10 @@ pub(super) fn refuse(error: clap::Error, args: &[String]) -> Failure {
     if error.kind() != ErrorKind::UnknownArgument {
         return rendered(&error);
     }
-    // clap names the first letter of a cluster that it does not know; people look for what they typed.
-    let typed = args.iter().find(|arg| arg.starts_with('-') && arg.split('=').next() == Some(flag)).unwrap_or(flag);
+    // clap names one letter of a cluster; people look for what they typed.
+    let cluster = |arg: &&String| arg.starts_with('-') && !arg.starts_with("--") && arg.contains(&flag[1..]);
+    let exact = args.iter().find(|arg| arg.split('=').next() == Some(flag));
+    let typed = exact.or_else(|| args.iter().find(cluster).filter(|_| !flag.starts_with("--"))).unwrap_or(flag);
     let name = typed.split('=').next().unwrap_or(typed);
     let reason = REASONS.iter().find(|(known, _)| *known == name).map_or("it is not supported", |(_, reason)| reason);
     Failure::new(format!("unknown flag {name}: {reason}"))

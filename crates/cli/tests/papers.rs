@@ -1,0 +1,65 @@
+//! The command as a program: its papers, and what it says to bad input.
+
+use std::process::{Command, Output};
+
+fn fcvm(args: &[&str]) -> (tempfile::TempDir, Output) {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fcvm"));
+    let output = command
+        .args(args)
+        .env("FCVM_DATA_DIR", dir.path())
+        .env("FCVM_AGENT_BIN", "/dev/null")
+        .output()
+        .expect("start fcvm");
+    (dir, output)
+}
+
+#[test]
+fn man_pages_and_completions_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(fcvm(&["man", dir.path().to_str().unwrap()]).1.status.success());
+    assert!(dir.path().join("fcvm-run.1").is_file());
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(!fcvm(&["completions", shell]).1.stdout.is_empty(), "{shell}");
+    }
+}
+
+#[test]
+fn bad_input_ends_with_125_and_one_sentence() {
+    for args in [
+        &["run", "--no-such-flag", "img"][..],
+        &["run"],
+        &["exec", "nobody"],
+        &["exec", "nobody", "true"],
+        &["rm", "nobody"],
+        &["stop"],
+        &["kill", "-s", "NOPE", "x"],
+        &["ps", "--filter", "x=y"],
+        &["ps", "--format", "{{.Nope"],
+        &["logs", "nobody"],
+        &["inspect", "nobody"],
+        &["no-such-verb"],
+        &["rmi", "nothing"],
+    ] {
+        let (_dir, output) = fcvm(args);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{args:?}: {text}");
+        assert!(text.starts_with("Error: ") && text.lines().count() == 1, "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn a_host_that_was_not_set_up_is_told_what_to_do() {
+    let (_dir, output) = fcvm(&["run", "--rm", "--pull=never", "localhost/x"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(text.contains("fcvm setup"), "{text}");
+}
+
+#[test]
+fn an_empty_host_lists_nothing() {
+    let (_dir, output) = fcvm(&["ps", "-a", "-q"]);
+    assert!(output.status.success() && output.stdout.is_empty());
+    let (_dir, output) = fcvm(&["ps", "--format", "json"]);
+    assert_eq!(output.stdout, b"[]\n");
+}
