@@ -29,9 +29,12 @@ build: agent
 agent:
 	cargo build --release --locked -p fcvm-agent --target $(AGENT_TARGET)
 
-# VM tests use the release build: under software emulation the guest is slow enough.
+# VM tests use the release build: under software emulation the guest is slow enough. What `fcvm setup` makes is made once.
 test: deps-test build
+	@mkdir -p target/e2e
+	FCVM_AGENT_BIN=$(abspath $(AGENT)) $(FCVM) --data-dir target/e2e setup
 	FCVM_BIN=$(abspath $(FCVM)) FCVM_AGENT_BIN=$(abspath $(AGENT)) \
+	  FCVM_TEST_KERNEL=$$(ls $(CURDIR)/target/e2e/artifacts/kernels/*/vmlinux | head -n 1) \
 	  $(NEXTEST) --locked --workspace $(if $(FILTER),-E 'test($(FILTER))',)
 
 test-unit:
