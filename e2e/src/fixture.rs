@@ -53,6 +53,7 @@ const APPLETS: &[&str] = &[
     "vi",
     "whoami",
     "readlink",
+    "tftp",
 ];
 
 /// Writes a `docker-archive:` of busybox and returns its path.
