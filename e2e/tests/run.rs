@@ -103,3 +103,19 @@ fn what_is_wrong_is_said_in_a_sentence_and_leaves_nothing() {
     run(&["-p", &format!("{port}:80"), BUSYBOX, "true"]).failed(125, &port);
     host.assert_clean();
 }
+
+#[test]
+fn a_directory_of_the_host_is_a_root_that_is_copied_not_shared() {
+    let host = Host::empty();
+    let root = host.path().join("root");
+    for dir in ["bin", "data"] {
+        std::fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", root.join("bin/sh")).unwrap();
+    std::fs::write(root.join("data/file"), "from the host").unwrap();
+    let script = "read -r line < /data/file; echo $line; echo changed > /data/file";
+    let flags = ["run", "--rm", "--rootfs", root.to_str().unwrap(), "/bin/sh", "-c", script];
+    assert_eq!(host.fcvm(flags).ok().text(), "from the host");
+    assert_eq!(std::fs::read_to_string(root.join("data/file")).unwrap(), "from the host");
+    host.assert_clean();
+}

@@ -13,8 +13,11 @@ pub struct VmSpec {
     pub id: VmId,
     /// Its name.
     pub name: VmName,
-    /// The image as it was asked for.
+    /// The image as it was asked for; with [`RootKind::Directory`] a directory's absolute path.
     pub image: String,
+    /// What the image is.
+    #[serde(default)]
+    pub root: RootKind,
     /// The container in it.
     pub container: ContainerSpec,
     /// The machine around it.
@@ -29,6 +32,17 @@ pub struct VmSpec {
     pub stdin: Stdin,
     /// Whether a snapshot may be made or used for it.
     pub snapshot: SnapshotPolicy,
+}
+
+/// What a container's root is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootKind {
+    /// An image, by its reference.
+    #[default]
+    Image,
+    /// A directory of the host, copied into a disk: `--rootfs`.
+    Directory,
 }
 
 /// The machine: what the monitor is told.

@@ -6,6 +6,7 @@ fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
         id: VmId::from_random([seed; 32]),
         name: name.parse().unwrap(),
         image: "busybox".to_owned(),
+        root: fcvm_spec::RootKind::Image,
         container: ContainerSpec::default(),
         machine: MachineShape::default(),
         network: NetworkMode::Default,

@@ -5,7 +5,7 @@ use clap::Args;
 use fcvm_engine::{Publish, RunRequest};
 use fcvm_spec::container::parse_capability;
 use fcvm_spec::{
-    Accel, ContainerSpec, HostEntry, KernelChoice, MachineShape, MiB, NetworkMode, PortMapping, Removal,
+    Accel, ContainerSpec, HostEntry, KernelChoice, MachineShape, MiB, NetworkMode, PortMapping, Removal, RootKind,
     SnapshotPolicy, Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
 };
 use std::collections::BTreeMap;
@@ -131,6 +131,9 @@ pub(crate) struct RunArgs {
     /// Command line as one string; arguments after the image win
     #[arg(long, value_name = "STRING")]
     cmd: Option<String>,
+    /// The image is a directory of this host, which is copied into a disk
+    #[arg(long)]
+    rootfs: bool,
     /// The image
     image: String,
     /// Program and arguments
@@ -195,7 +198,8 @@ impl RunArgs {
         Ok(VmSpec {
             id: VmId::from_random(id.try_into().expect("the first thirty-two of forty")),
             name: self.name.as_ref().map_or_else(|| Ok(VmName::from_seed(seed)), |name| name.parse())?,
-            image: self.image.clone(),
+            image: self.image()?,
+            root: if self.rootfs { RootKind::Directory } else { RootKind::Image },
             container: self.container()?,
             machine: self.machine()?,
             network: self.network.as_ref().map_or(Ok(NetworkMode::Default), |mode| mode.parse())?,
@@ -204,6 +208,15 @@ impl RunArgs {
             stdin: if self.interactive { Stdin::Carried } else { Stdin::Null },
             snapshot: if self.no_snapshot { SnapshotPolicy::Never } else { SnapshotPolicy::Allowed },
         })
+    }
+
+    fn image(&self) -> Result<String, Failure> {
+        if !self.rootfs {
+            return Ok(self.image.clone());
+        }
+        let dir = std::path::absolute(&self.image).ok().filter(|dir| dir.is_dir());
+        let dir = dir.and_then(|dir| dir.into_os_string().into_string().ok());
+        dir.ok_or_else(|| Failure::new(format!("--rootfs wants a directory; {:?} is none", self.image)))
     }
 
     fn container(&self) -> Result<ContainerSpec, Failure> {

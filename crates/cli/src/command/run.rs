@@ -7,6 +7,7 @@ use crate::stdio::{self, Stdin};
 use crate::ui::progress::Display;
 use crate::{settings, ui};
 use fcvm_engine::{Engine, RunObserver};
+use fcvm_image::PullPolicy;
 use fcvm_store::VmRecord;
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,7 +20,7 @@ pub(super) fn run(args: RunArgs, data_dir: Option<&Path>) -> Result<ExitCode, Fa
     let cidfile = plan.cidfile.as_deref().map(CidFile::create).transpose()?;
     let ran = match plan.place {
         Place::Foreground => foreground(plan, data_dir, cidfile.as_ref()),
-        Place::Background => background(&plan, data_dir, cidfile.as_ref()),
+        Place::Background => background(plan, data_dir, cidfile.as_ref()),
     };
     if ran.is_err()
         && let Some(cidfile) = cidfile
@@ -29,8 +30,9 @@ pub(super) fn run(args: RunArgs, data_dir: Option<&Path>) -> Result<ExitCode, Fa
     ran
 }
 
-fn foreground(plan: RunPlan, data_dir: Option<&Path>, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
+fn foreground(mut plan: RunPlan, data_dir: Option<&Path>, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
+    fetch(&engine, &mut plan)?;
     let stdin = match plan.request.spec.stdin {
         fcvm_spec::Stdin::Carried => Stdin::Read,
         fcvm_spec::Stdin::Null => Stdin::Ignored,
@@ -56,10 +58,9 @@ pub(super) fn is_broken_pipe(written: &io::Result<()>) -> bool {
     written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn background(plan: &RunPlan, data_dir: Option<&Path>, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
+fn background(mut plan: RunPlan, data_dir: Option<&Path>, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
-    // Here, where progress can be seen; the owner finds the image in place.
-    fetch(&engine, plan)?;
+    fetch(&engine, &mut plan)?;
     let id = owner::start(&plan.request, engine.store().root())?;
     if let Some(cidfile) = cidfile {
         cidfile.write(&id)?;
@@ -68,9 +69,12 @@ fn background(plan: &RunPlan, data_dir: Option<&Path>, cidfile: Option<&CidFile>
     Ok(ExitCode::SUCCESS)
 }
 
-fn fetch(engine: &Engine, plan: &RunPlan) -> Result<(), Failure> {
-    let display = Display::new(plan.show);
-    block_on(engine.ensure_image(&plan.request.spec.image, plan.request.pull, &display))??;
+/// Fetches the image before there is a VM: here progress can be seen, and Ctrl-C ends the program at once. The VM's owner
+/// finds the image in place.
+fn fetch(engine: &Engine, plan: &mut RunPlan) -> Result<(), Failure> {
+    engine.check_set_up(&plan.request.spec)?;
+    engine.ensure_image(&plan.request.spec, plan.request.pull, &Display::new(plan.show))?;
+    plan.request.pull = PullPolicy::Missing;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ fn spec(container: ContainerSpec) -> VmSpec {
         id: VmId::from_random([0xab; 32]),
         name: "web".parse().unwrap(),
         image: "nginx".to_owned(),
+        root: fcvm_spec::RootKind::Image,
         container,
         machine: MachineShape::default(),
         network: NetworkMode::Default,

@@ -7,10 +7,10 @@ use fcvm_artifacts::Set;
 use fcvm_image::{Image, ImageLock, PullOptions, PullPolicy};
 use fcvm_net::Published;
 use fcvm_proto::plan::Plan;
-use fcvm_spec::{KernelChoice, PortMapping, Protocol};
+use fcvm_spec::{KernelChoice, PortMapping, Protocol, RootKind, VmSpec};
 use fcvm_store::OwnedVm;
 use oci_spec::image::ImageConfiguration;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A VM that only lacks its machine.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Engine {
         observer: &dyn RunObserver,
     ) -> Result<Prepared, Error> {
         let set = self.boot_set(&request.spec.machine.kernel)?;
-        let image = self.ensure_image(&request.spec.image, request.pull, observer.image()).await?;
+        let image = self.ensure_image(&request.spec, request.pull, observer.image())?;
         let lock = self.images().hold(&image)?;
         let mut mappings = request.spec.ports.clone();
         if request.publish == Publish::Exposed {
@@ -65,14 +65,26 @@ impl Engine {
         PullOptions { policy, registries: self.settings().registries.clone(), ..PullOptions::default() }
     }
 
-    /// Fetches an image if it is not here. Blocks the thread.
-    pub async fn ensure_image(
+    /// Checks that there is something to boot, before anything is fetched for it.
+    pub fn check_set_up(&self, spec: &VmSpec) -> Result<(), Error> {
+        self.boot_set(&spec.machine.kernel).map(drop)
+    }
+
+    /// Fetches or makes the image of a VM if it is not here. Blocks the thread, for as long as a download takes.
+    pub fn ensure_image(
         &self,
-        reference: &str,
+        spec: &VmSpec,
         policy: PullPolicy,
         progress: &dyn fcvm_image::Progress,
     ) -> Result<Image, Error> {
-        Ok(self.images().ensure(reference, &self.pull_options(policy), progress)?)
+        let options = self.pull_options(policy);
+        Ok(match spec.root {
+            RootKind::Image => self.images().ensure(&spec.image, &options, progress)?,
+            RootKind::Directory => {
+                let dir = Path::new(&spec.image);
+                self.images().import_directory(dir, &fcvm_image::directory_key(dir)?, &options)?
+            }
+        })
     }
 }
 
