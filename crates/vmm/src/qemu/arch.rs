@@ -11,8 +11,9 @@ mod this {
     pub(in crate::qemu) const PACKAGE: &str = "qemu-system-x86";
     /// With ACPI the guest powers itself off; the legacy timers are what Linux calibrates with under emulation.
     pub(in crate::qemu) const MACHINE: &str = "microvm,acpi=on,rtc=on,pit=on,pic=on,pcie=off,isa-serial=on";
-    /// The cheapest of the models that Debian's kernel boots on.
-    pub(in crate::qemu) const EMULATED_CPU: &str = "qemu64";
+    /// The cheapest of the models that Debian's kernel boots on. Without a source of random numbers in the processor the
+    /// guest's first read of random bytes waits a second for jitter.
+    pub(in crate::qemu) const EMULATED_CPU: &str = "qemu64,+rdrand";
     /// The parameters that this machine needs, and those that save time while it boots.
     pub(in crate::qemu) const PARAMETERS: &[&str] = &[
         "console=ttyS0",
