@@ -35,6 +35,7 @@ test: deps-test build
 	FCVM_AGENT_BIN=$(abspath $(AGENT)) $(FCVM) --data-dir target/e2e setup
 	FCVM_BIN=$(abspath $(FCVM)) FCVM_AGENT_BIN=$(abspath $(AGENT)) \
 	  FCVM_TEST_KERNEL=$$(ls $(CURDIR)/target/e2e/artifacts/kernels/*/vmlinux | head -n 1) \
+	  FCVM_TEST_MODULES=$$(ls -d $(CURDIR)/target/e2e/artifacts/kernels/*/modules | head -n 1) \
 	  $(NEXTEST) --locked --workspace $(if $(FILTER),-E 'test($(FILTER))',)
 
 test-unit:

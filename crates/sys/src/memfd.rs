@@ -14,6 +14,11 @@ pub fn create(name: &str, size: u64) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
+/// Creates an empty memory file that grows as it is written.
+pub fn growing(name: &str) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,14 @@
 //! A machine that runs: its process, its link, its console, and how it ends.
 
-use crate::qemu::Qmp;
+use crate::memory::{Memory, MemoryCopy};
+use crate::qemu::{self, Qmp};
 use crate::tail::Tail;
-use crate::{Choice, Console, Error};
+use crate::{Backend, Choice, Console, Error};
 use fcvm_sys::jail::Isolation;
 use fcvm_sys::process::{Ending, Watched};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
@@ -18,7 +19,9 @@ pub struct Machine {
     pub(crate) choice: Choice,
     pub(crate) isolation: Isolation,
     pub(crate) link: Option<UnixStream>,
-    pub(crate) memory: OwnedFd,
+    pub(crate) memory: Memory,
+    /// The file into which the monitor saves its devices.
+    pub(crate) state: OwnedFd,
     pub(crate) console: Console,
     pub(crate) stderr: Tail,
     pub(crate) qmp: Qmp,
@@ -86,9 +89,16 @@ impl Machine {
         self.child.pid()
     }
 
-    /// Returns the file that is the guest's memory.
-    pub fn memory(&self) -> BorrowedFd<'_> {
-        self.memory.as_fd()
+    /// Begins a copy of the guest's memory.
+    pub fn copy_memory(&self) -> io::Result<MemoryCopy> {
+        self.memory.copy(self.pid())
+    }
+
+    /// Saves the state of processors and devices, in the monitor's own format. The machine is paused.
+    pub async fn save_devices(&self) -> Result<Vec<u8>, Error> {
+        match self.choice.backend {
+            Backend::Qemu(_) => qemu::save_devices(self).await,
+        }
     }
 
     /// Stops the guest's processors.

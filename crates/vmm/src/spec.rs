@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// The name of the port in the guest that the link uses: `/sys/class/virtio-ports/*/name`.
 pub const LINK_PORT: &str = "fcvm.link";
 
-/// A machine to boot.
+/// A machine to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineSpec {
     /// Which monitor runs it, and how.
@@ -18,15 +18,38 @@ pub struct MachineSpec {
     pub cpus: u8,
     /// Guest memory.
     pub memory: MiB,
-    /// The kernel: on x86_64 an uncompressed ELF with a PVH note, on aarch64 an `Image`.
-    pub kernel: PathBuf,
-    /// The initramfs.
-    pub initramfs: PathBuf,
+    /// What it starts from.
+    pub origin: Origin,
     /// Disks. The guest sees them in this order as `vda`, `vdb`, …, and finds that name in
     /// `/sys/block/vdX/serial` too.
     pub disks: Vec<Disk>,
     /// A directory that exists: the start of the console is kept there as [`crate::CONSOLE_FILE`].
     pub run_dir: PathBuf,
+}
+
+/// What a machine starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Its kernel's first instruction.
+    Boot {
+        /// The kernel: on x86_64 an uncompressed ELF with a PVH note, on aarch64 an `Image`.
+        kernel: PathBuf,
+        /// The initramfs.
+        initramfs: PathBuf,
+    },
+    /// The moment in which a machine of the same shape was saved.
+    Saved(Saved),
+}
+
+/// A saved machine. Its files are shared by all machines that start from it; none of them writes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The guest's memory: see [`crate::memory`].
+    pub memory: PathBuf,
+    /// Pages that take the place of those in `memory`, if there are any.
+    pub pages: Option<PathBuf>,
+    /// The state of processors and devices, in the monitor's own format.
+    pub devices: PathBuf,
 }
 
 /// A disk of a machine.

@@ -1,8 +1,8 @@
 //! What the engine may rely on, tried with real machines.
 //!
 //! `FCVM_TEST_KERNEL` names an uncompressed kernel. Tests that look at a machine from inside also want
-//! `FCVM_TEST_MODULES`, the `kernel` directory of its modules, and a static busybox in the search path. What is missing
-//! is said, and the tests that want it count as ignored.
+//! `FCVM_TEST_MODULES`, a directory of its modules as `fcvm setup` makes it, and a static busybox in the search path. What
+//! is missing is said, and the tests that want it count as ignored.
 
 #![allow(clippy::unwrap_used, reason = "all of this is a test, which clippy cannot know without its harness")]
 
@@ -12,6 +12,8 @@ mod guest;
 mod inside;
 #[path = "contract/life.rs"]
 mod life;
+#[path = "contract/saved.rs"]
+mod saved;
 
 use guest::Guest;
 use libtest_mimic::{Arguments, Trial};
@@ -42,7 +44,8 @@ fn run() -> ExitCode {
     }
     let life = life::TESTS.iter().map(|test| trial(*test, &guest));
     let inside = inside::TESTS.iter().map(|test| trial(*test, &furnished));
-    libtest_mimic::run(&Arguments::from_args(), life.chain(inside).collect()).exit_code()
+    let saved = saved::TESTS.iter().map(|test| trial(*test, &furnished));
+    libtest_mimic::run(&Arguments::from_args(), life.chain(inside).chain(saved).collect()).exit_code()
 }
 
 fn trial((name, test): Test, guest: &Result<Arc<Guest>, String>) -> Trial {

@@ -9,7 +9,7 @@ use fcvm_net::Published;
 use fcvm_proto::message::{Hello, PROTOCOL, Verdict};
 use fcvm_proto::plan::Plan;
 use fcvm_store::{Monitor, OwnedVm, Owner};
-use fcvm_vmm::{Access, Disk, Machine, MachineSpec, Probe};
+use fcvm_vmm::{Access, Disk, Machine, MachineSpec, Origin, Probe};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -62,8 +62,7 @@ impl Engine {
             choice,
             cpus: shape.cpus,
             memory: shape.memory,
-            kernel: prepared.kernel.clone(),
-            initramfs: prepared.initramfs.clone(),
+            origin: Origin::Boot { kernel: prepared.kernel.clone(), initramfs: prepared.initramfs.clone() },
             disks: vec![
                 Disk { path: system, access: Access::ReadOnly },
                 Disk { path: image, access: Access::ReadOnly },

@@ -1,10 +1,10 @@
 //! From a specification to a machine: QEMU in its jail, and its first answer.
 
 use super::files::{self, Ours};
-use super::{FEATURES, Qemu, Qmp, QmpError, command};
+use super::{FEATURES, Qemu, Qmp, QmpError, command, saved};
 use crate::console::{Beginning, CONSOLE_FILE};
 use crate::tail::Tail;
-use crate::{Accelerator, Console, Error, Machine, MachineSpec};
+use crate::{Accelerator, Console, Error, Machine, MachineSpec, Origin};
 use fcvm_sys::jail::{self, Bind, Device, Entrance, Jail, Limit, Spawned};
 use fcvm_sys::process::Watched;
 use std::io;
@@ -47,6 +47,14 @@ pub(crate) async fn boot(qemu: &Qemu, spec: &MachineSpec, entrance: &Entrance) -
     let spawned = jail::spawn(jail, entrance).map_err(|source| Error::Spawn { monitor: MONITOR, source })?;
     let mut machine = assemble(spec, spawned, ours, stderr, beginning).map_err(host("connections"))?;
     greet(&mut machine).await?;
+    if let Origin::Saved(saved) = &spec.origin
+        && let Err(error) = saved::load(&machine, saved, spec).await
+    {
+        return Err(match error {
+            Error::Steer { source: QmpError::Closed, .. } => ended(&mut machine).await,
+            other => other,
+        });
+    }
     Ok(machine)
 }
 
@@ -97,6 +105,7 @@ fn assemble(
         isolation: spawned.isolation,
         link: Some(tokio(ours.link)?),
         memory: ours.memory,
+        state: ours.state,
         console,
         stderr: tail,
         qmp,

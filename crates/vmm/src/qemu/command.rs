@@ -3,13 +3,13 @@
 //! The descriptors that it names are handed over by [`super::files`] in the order of [`Inherited`].
 
 use super::arch;
-use crate::{Accelerator, Access, LINK_PORT, MachineSpec};
+use crate::{Accelerator, Access, LINK_PORT, MachineSpec, Origin};
 use fcvm_sys::jail::FIRST_DESCRIPTOR;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
-/// What QEMU inherits, in this order from [`FIRST_DESCRIPTOR`] on; the disks follow.
-#[derive(Clone, Copy, Debug)]
+/// What QEMU inherits, in the order of [`inherited`] from [`FIRST_DESCRIPTOR`] on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inherited {
     /// The file that is the guest's memory.
     Memory,
@@ -19,32 +19,56 @@ pub(super) enum Inherited {
     Link,
     /// The same of the console.
     Console,
+    /// An empty memory file into which QEMU saves its devices when it is told to.
+    State,
     /// The kernel.
     Kernel,
     /// The initramfs.
     Initramfs,
+    /// The devices' state of a saved machine.
+    Devices,
     /// A disk, by its index.
     Disk(usize),
 }
 
-impl Inherited {
-    pub(super) fn number(self) -> RawFd {
-        let place = match self {
-            Inherited::Memory => 0,
-            Inherited::Control => 1,
-            Inherited::Link => 2,
-            Inherited::Console => 3,
-            Inherited::Kernel => 4,
-            Inherited::Initramfs => 5,
-            Inherited::Disk(index) => 6 + RawFd::try_from(index).unwrap_or(RawFd::MAX - 64),
-        };
-        FIRST_DESCRIPTOR + place
+/// What every QEMU inherits.
+const ALWAYS: [Inherited; 5] =
+    [Inherited::Memory, Inherited::Control, Inherited::Link, Inherited::Console, Inherited::State];
+
+/// Returns what QEMU inherits for a machine.
+pub(super) fn inherited(spec: &MachineSpec) -> Vec<Inherited> {
+    use Inherited::{Devices, Disk, Initramfs, Kernel};
+    let origin: &[Inherited] = match spec.origin {
+        Origin::Boot { .. } => &[Kernel, Initramfs],
+        Origin::Saved(_) => &[Devices],
+    };
+    ALWAYS.into_iter().chain(origin.iter().copied()).chain((0..spec.disks.len()).map(Disk)).collect()
+}
+
+/// The numbers of what QEMU inherits.
+struct Numbers(Vec<Inherited>);
+
+impl Numbers {
+    fn number(&self, what: Inherited) -> RawFd {
+        let place = self.0.iter().position(|inherited| *inherited == what);
+        let place = place.expect("the line names only what this machine inherits");
+        FIRST_DESCRIPTOR + RawFd::try_from(place).expect("a machine has a few descriptors")
     }
 
     /// Returns a path that opens what the descriptor names, anew.
-    fn path(self) -> String {
-        format!("/proc/self/fd/{}", self.number())
+    fn path(&self, what: Inherited) -> String {
+        format!("/proc/self/fd/{}", self.number(what))
     }
+}
+
+/// Returns the path by which QEMU opens the file into which it saves its devices.
+pub(super) fn state_path() -> String {
+    Numbers(ALWAYS.to_vec()).path(Inherited::State)
+}
+
+/// Returns where QEMU finds the devices' state of a saved machine: a URI of its migration.
+pub(super) fn incoming(spec: &MachineSpec) -> String {
+    format!("fd:{}", Numbers(inherited(spec)).number(Inherited::Devices))
 }
 
 /// Translated code is kept up to this many MiB. Without a limit it grows by hundreds.
@@ -69,20 +93,30 @@ const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resour
 /// Returns the arguments for a machine.
 pub(super) fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     let mut line = Line::default();
-    machine(&mut line, spec);
-    line.option("-kernel", Inherited::Kernel.path());
-    line.option("-initrd", Inherited::Initramfs.path());
-    line.option("-append", parameters(spec));
-    connections(&mut line);
+    let numbers = Numbers(inherited(spec));
+    machine(&mut line, spec, &numbers);
+    match &spec.origin {
+        Origin::Boot { .. } => {
+            line.option("-kernel", numbers.path(Inherited::Kernel));
+            line.option("-initrd", numbers.path(Inherited::Initramfs));
+            line.option("-append", parameters(spec));
+        }
+        Origin::Saved(_) => {
+            // Kernel and initramfs are in the memory. The state was saved without its configuration section.
+            line.option("-incoming", "defer");
+            line.option("-global", "migration.send-configuration=off");
+        }
+    }
+    connections(&mut line, &numbers);
     for (index, disk) in spec.disks.iter().enumerate() {
-        attach(&mut line, index, disk.access);
+        attach(&mut line, index, disk.access, numbers.number(Inherited::Disk(index)));
     }
     line.option("-object", "rng-builtin,id=entropy");
     line.option("-device", "virtio-rng-device,rng=entropy");
     line.arguments
 }
 
-fn machine(line: &mut Line, spec: &MachineSpec) {
+fn machine(line: &mut Line, spec: &MachineSpec, numbers: &Numbers) {
     let accel = spec.choice.accel;
     line.option("-M", format!("{},memory-backend=memory", arch::MACHINE));
     line.option(
@@ -94,9 +128,11 @@ fn machine(line: &mut Line, spec: &MachineSpec) {
     );
     line.option("-cpu", arch::cpu(accel));
     line.option("-smp", spec.cpus.to_string());
-    let (size, path) = (spec.memory.0, Inherited::Memory.path());
+    let (size, path) = (spec.memory.0, numbers.path(Inherited::Memory));
+    // What a saved machine starts from is mapped privately: pages that it writes become its own.
+    let share = if let Origin::Saved(_) = spec.origin { "off" } else { "on" };
     line.option("-m", format!("{size}M"));
-    line.option("-object", format!("memory-backend-file,id=memory,size={size}M,mem-path={path},share=on"));
+    line.option("-object", format!("memory-backend-file,id=memory,size={size}M,mem-path={path},share={share}"));
     for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
         line.flag(flag);
     }
@@ -110,8 +146,8 @@ fn parameters(spec: &MachineSpec) -> String {
     fixed.chain(arch::clock_parameters(&spec.choice)).collect::<Vec<_>>().join(" ")
 }
 
-fn connections(line: &mut Line) {
-    let inherited = |id: &str, what: Inherited| format!("socket,id={id},fd={}", what.number());
+fn connections(line: &mut Line, numbers: &Numbers) {
+    let inherited = |id: &str, what: Inherited| format!("socket,id={id},fd={}", numbers.number(what));
     line.option("-chardev", inherited("control", Inherited::Control));
     line.option("-mon", "chardev=control,mode=control");
     line.option("-chardev", inherited("console", Inherited::Console));
@@ -122,7 +158,7 @@ fn connections(line: &mut Line) {
 }
 
 /// Attaches a disk. QEMU duplicates the descriptor, so it needs no right to open the file itself.
-fn attach(line: &mut Line, index: usize, access: Access) {
+fn attach(line: &mut Line, index: usize, access: Access, number: RawFd) {
     // The scratch disk is worth nothing after a crash of the host, so a flush of the guest is not passed on. What the
     // guest discards or zeroes is given back to the host's file system.
     let options = match access {
@@ -133,7 +169,7 @@ fn attach(line: &mut Line, index: usize, access: Access) {
         Access::ReadOnly => "",
         Access::ReadWrite => ",detect-zeroes=unmap",
     };
-    let (set, number) = (index + 1, Inherited::Disk(index).number());
+    let set = index + 1;
     let name = disk_name(index);
     line.option("-add-fd", format!("fd={number},set={set}"));
     let file = format!("driver=file,node-name=file{index},filename=/dev/fdset/{set},locking=off,{options}");

@@ -9,11 +9,13 @@ mod boot;
 mod command;
 mod files;
 mod qmp;
+mod saved;
 
 pub use arch::PROGRAM;
 pub(crate) use boot::boot;
 pub(crate) use qmp::Qmp;
 pub use qmp::QmpError;
+pub(crate) use saved::save_devices;
 
 use crate::Features;
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub const PACKAGE: &str = arch::PACKAGE;
 
 /// What QEMU can do here. `microvm` has eight virtio-mmio transports on every host; link and entropy take two.
-pub const FEATURES: Features = Features { software_emulation: true, snapshots: false, disks: 6 };
+pub const FEATURES: Features = Features { software_emulation: true, snapshots: true, disks: 6 };
 
 /// QEMU, installed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -108,10 +108,15 @@ impl Qmp {
 
     /// Executes a command without arguments and returns its answer.
     pub(crate) async fn execute(&self, command: &'static str) -> Result<Value, QmpError> {
+        self.execute_with(command, &json!({})).await
+    }
+
+    /// Executes a command and returns its answer.
+    pub(crate) async fn execute_with(&self, command: &'static str, arguments: &Value) -> Result<Value, QmpError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let answer = self.heard.expect(id)?;
         let _forget = Forget { id, heard: &self.heard };
-        let mut line = json!({ "execute": command, "id": id }).to_string();
+        let mut line = json!({ "execute": command, "arguments": arguments, "id": id }).to_string();
         line.push('\n');
         let exchange = async {
             self.writer.lock().await.write_all(line.as_bytes()).await.map_err(closed)?;

@@ -3,7 +3,7 @@
 use cpio::NewcBuilder;
 use cpio::newc::trailer;
 use fcvm_spec::{Accel, MiB, VmmChoice};
-use fcvm_vmm::{Disk, Entrance, MachineSpec, Probe};
+use fcvm_vmm::{Disk, Entrance, MachineSpec, Origin, Probe};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -15,15 +15,6 @@ pub(crate) struct Guest {
     busybox: Option<PathBuf>,
     pub(crate) host: Probe,
 }
-
-/// In the order in which they load.
-const MODULES: [&str; 5] = [
-    "drivers/virtio/virtio_ring.ko",
-    "drivers/virtio/virtio.ko",
-    "drivers/virtio/virtio_mmio.ko",
-    "drivers/block/virtio_blk.ko",
-    "drivers/char/virtio_console.ko",
-];
 
 impl Guest {
     /// Looks for what guests are made of; what is missing in words.
@@ -59,9 +50,9 @@ impl Guest {
         archive = add(archive, "bin/busybox", 0o100755, &std::fs::read(busybox).unwrap());
         let mut init = "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\n".to_owned();
         init += "mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev\n";
-        for (index, module) in MODULES.iter().enumerate() {
-            archive = add(archive, &format!("m/{index}"), 0o100644, &std::fs::read(modules.join(module)).unwrap());
-            init += &format!("insmod /m/{index}\n");
+        for module in std::fs::read_to_string(modules.join("boot.list")).unwrap().lines() {
+            archive = add(archive, &format!("m/{module}"), 0o100644, &std::fs::read(modules.join(module)).unwrap());
+            init += &format!("insmod /m/{module}\n");
         }
         archive = add(archive, "init", 0o100755, (init + script).as_bytes());
         MachineSpec { disks, ..self.machine(directory, archive) }
@@ -74,8 +65,7 @@ impl Guest {
             choice: fcvm_vmm::choose(VmmChoice::Auto, Accel::Auto, &self.host).unwrap(),
             cpus: 1,
             memory: MiB(192),
-            kernel: self.kernel.clone(),
-            initramfs,
+            origin: Origin::Boot { kernel: self.kernel.clone(), initramfs },
             disks: Vec::new(),
             run_dir: directory.to_owned(),
         }

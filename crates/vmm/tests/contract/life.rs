@@ -2,8 +2,9 @@
 
 use crate::guest::{Guest, block_on, entrance};
 use fcvm_sys::process::Identity;
-use fcvm_vmm::{CONSOLE_FILE, Error, Exit, Machine, boot};
+use fcvm_vmm::{CONSOLE_FILE, Error, Exit, Machine, MachineSpec, Origin, boot};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 pub(crate) const TESTS: &[crate::Test] = &[
@@ -82,7 +83,8 @@ fn is_no_kernel(guest: &Guest) {
     block_on(async {
         let directory = tempfile::tempdir().unwrap();
         let mut spec = guest.panicking(directory.path());
-        spec.kernel = spec.initramfs.clone();
+        let Origin::Boot { kernel, initramfs } = &mut spec.origin else { unreachable!() };
+        kernel.clone_from(initramfs);
         match boot(&spec, &entrance()).await {
             Err(Error::EndedEarly { stderr, .. }) => assert!(stderr.contains("kernel"), "{stderr}"),
             other => panic!("{other:?}"),
@@ -94,14 +96,20 @@ fn misses_a_file(guest: &Guest) {
     block_on(async {
         let directory = tempfile::tempdir().unwrap();
         let mut spec = guest.panicking(directory.path());
-        spec.initramfs = directory.path().join("missing");
+        let missing = directory.path().join("missing");
+        set_initramfs(&mut spec, &missing);
         match boot(&spec, &entrance()).await {
-            Err(Error::File { role: "initramfs", path, .. }) => assert_eq!(path, spec.initramfs),
+            Err(Error::File { role: "initramfs", path, .. }) => assert_eq!(path, missing),
             other => panic!("{other:?}"),
         }
-        spec.initramfs = directory.path().to_owned();
+        set_initramfs(&mut spec, directory.path());
         assert!(matches!(boot(&spec, &entrance()).await, Err(Error::File { .. })));
     });
+}
+
+fn set_initramfs(spec: &mut MachineSpec, path: &Path) {
+    let Origin::Boot { initramfs, .. } = &mut spec.origin else { unreachable!() };
+    path.clone_into(initramfs);
 }
 
 fn is_confined(guest: &Guest) {

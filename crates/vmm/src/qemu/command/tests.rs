@@ -17,8 +17,7 @@ fn machine(accel: Accelerator, disks: Vec<Disk>) -> MachineSpec {
         choice,
         cpus: 1,
         memory: MiB(512),
-        kernel: file("/k"),
-        initramfs: file("/i"),
+        origin: Origin::Boot { kernel: file("/k"), initramfs: file("/i") },
         disks,
         run_dir: file("/r"),
     }
@@ -56,8 +55,8 @@ fn the_whole_line_is_as_it_was_tried() {
 -display none
 -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
 -global virtio-mmio.force-legacy=false
--kernel /proc/self/fd/7
--initrd /proc/self/fd/8
+-kernel /proc/self/fd/8
+-initrd /proc/self/fd/9
 -append console=ttyS0 reboot=t 8250.nr_uarts=1 i8042.nokbd i8042.noaux random.trust_cpu=on no_timer_check \
 noreplace-smp quiet loglevel=4 panic=-1 mitigations=off nopti nokaslr cryptomgr.notests rcupdate.rcu_expedited=1 \
 tsc_early_khz=2300000 tsc=reliable
@@ -68,11 +67,11 @@ tsc_early_khz=2300000 tsc=reliable
 -chardev socket,id=link,fd=5
 -device virtio-serial-device,max_ports=2
 -device virtserialport,chardev=link,nr=1,name=fcvm.link
--add-fd fd=9,set=1
+-add-fd fd=10,set=1
 -blockdev driver=file,node-name=file0,filename=/dev/fdset/1,locking=off,read-only=on
 -blockdev driver=raw,node-name=disk0,file=file0,read-only=on
 -device virtio-blk-device,drive=disk0,serial=vda,rerror=report,werror=report
--add-fd fd=10,set=2
+-add-fd fd=11,set=2
 -blockdev driver=file,node-name=file1,filename=/dev/fdset/2,locking=off,read-only=off,cache.no-flush=on,discard=unmap
 -blockdev driver=raw,node-name=disk1,file=file1,read-only=off,cache.no-flush=on,discard=unmap,detect-zeroes=unmap
 -device virtio-blk-device,drive=disk1,serial=vdb,rerror=report,werror=report
@@ -95,14 +94,16 @@ fn nothing_of_the_host_is_named() {
 }
 
 #[test]
-fn descriptors_are_distinct_and_without_gaps() {
-    use Inherited::{Console, Control, Disk, Initramfs, Kernel, Link, Memory};
-    let mut numbers: Vec<_> = [Memory, Control, Link, Console, Kernel, Initramfs, Disk(0), Disk(1)]
-        .into_iter()
-        .map(Inherited::number)
-        .collect();
-    numbers.sort_unstable();
-    assert_eq!(numbers, (FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + 8).collect::<Vec<_>>());
+fn a_saved_machine_maps_its_memory_privately_and_waits_for_its_state() {
+    let file = |name: &str| std::path::PathBuf::from(name);
+    let saved = crate::Saved { memory: file("/m"), pages: None, devices: file("/d") };
+    let spec = MachineSpec { origin: Origin::Saved(saved), ..machine(Accelerator::Tcg, disks()) };
+    let text = text(&spec);
+    assert!(text.contains("mem-path=/proc/self/fd/3,share=off"), "{text}");
+    assert_eq!(values(&text, "-incoming"), ["defer"]);
+    assert!(!text.contains("-kernel") && !text.contains("-append"), "{text}");
+    assert_eq!(incoming(&spec), "fd:8");
+    assert_eq!(values(&text, "-add-fd"), ["fd=9,set=1", "fd=10,set=2"]);
 }
 
 #[test]

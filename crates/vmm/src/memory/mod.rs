@@ -1,0 +1,78 @@
+//! A guest's memory, and copies of it while the guest runs.
+//!
+//! ```text
+//! Own      booted    the memory is a file of its own     copy: all of it, most of it ahead of the pause   [whole]
+//! Private  restored  the monitor maps a saved file       copy: the pages that are the machine's own       [private]
+//!                    privately; the file never changes   and the saved file by reference
+//! ```
+//!
+//! A file that machines map is never written again: each copy is a new file. The pages of a machine that was restored
+//! from a memory file *and* pages are all its own, so what it saves goes with the memory file alone: there are no chains.
+
+mod pages;
+mod private;
+mod whole;
+
+pub use pages::Pages;
+pub use whole::Whole;
+
+use private::Private;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// A page of the guest, in bytes: that of x86_64, and of aarch64 as Debian builds it.
+pub const PAGE: u64 = 4096;
+
+/// The memory of a machine.
+#[derive(Debug)]
+pub(crate) enum Memory {
+    /// A memory file that the monitor shares with its owner.
+    Own(OwnedFd),
+    /// The file of a saved machine, which the monitor maps privately.
+    Private(OwnedFd),
+}
+
+impl Memory {
+    /// Returns the file that the monitor maps.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Own(file) | Self::Private(file) => file.as_fd(),
+        }
+    }
+
+    pub(crate) fn copy(&self, monitor: u32) -> io::Result<MemoryCopy> {
+        let file = File::from(self.descriptor().try_clone_to_owned()?);
+        Ok(match self {
+            Self::Own(_) => MemoryCopy::Whole(Whole::of(file)?),
+            Self::Private(_) => MemoryCopy::Pages(PagesCopy(Private::of(monitor, &file)?)),
+        })
+    }
+
+    /// Puts saved pages into the memory of a machine that does not run yet.
+    pub(crate) fn overwrite(&self, monitor: u32, pages: &Path) -> io::Result<()> {
+        let memory = Private::of(monitor, &File::from(self.descriptor().try_clone_to_owned()?))?;
+        Pages::read_each(&mut io::BufReader::new(File::open(pages)?), |start, bytes| memory.write(start, bytes))
+    }
+}
+
+/// A copy of a machine's memory in the making. All of it blocks.
+#[derive(Debug)]
+pub enum MemoryCopy {
+    /// Everything, into a file.
+    Whole(Whole),
+    /// The pages that are the machine's own; the rest is in the file that it was restored from.
+    Pages(PagesCopy),
+}
+
+/// See [`MemoryCopy::Pages`].
+#[derive(Debug)]
+pub struct PagesCopy(Private);
+
+impl PagesCopy {
+    /// Takes the pages of a machine that is paused.
+    pub fn take(self) -> io::Result<Pages> {
+        self.0.read()
+    }
+}

@@ -1,0 +1,144 @@
+//! The memory of a monitor that maps a saved file privately: which pages are its own, read and written from outside.
+//!
+//! The kernel says so in `/proc/PID/pagemap`: a page of a private mapping that is no page of the file is one that the
+//! machine wrote. `/proc/PID/mem` reads and writes them.
+
+use super::{PAGE, Pages};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// The mapped memory of one monitor.
+#[derive(Debug)]
+pub(super) struct Private {
+    mappings: Vec<Mapping>,
+    pagemap: File,
+    memory: File,
+}
+
+/// A part of the memory file in the monitor's address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mapping {
+    start: u64,
+    end: u64,
+    /// The place in the file.
+    offset: u64,
+}
+
+/// Bits of an entry of `pagemap`: see the kernel's `admin-guide/mm/pagemap.rst`.
+const FILE_PAGE: u64 = 1 << 61;
+const SWAPPED: u64 = 1 << 62;
+const PRESENT: u64 = 1 << 63;
+
+/// Entries of `pagemap` that are read at once.
+const ENTRIES: usize = 8192;
+
+impl Private {
+    /// Looks at a monitor, which maps all of this file.
+    pub(super) fn of(monitor: u32, file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        let text = fs::read_to_string(format!("/proc/{monitor}/maps"))?;
+        let mappings: Vec<Mapping> = text.lines().filter_map(|line| mapping(line, metadata.ino())).collect();
+        let mapped: u64 = mappings.iter().map(|mapping| mapping.end - mapping.start).sum();
+        if mapped != metadata.len() {
+            return Err(io::Error::other(format!("the monitor maps {mapped} bytes of {}", metadata.len())));
+        }
+        let pagemap = File::open(format!("/proc/{monitor}/pagemap"))?;
+        let memory = File::options().read(true).write(true).open(format!("/proc/{monitor}/mem"))?;
+        Ok(Self { mappings, pagemap, memory })
+    }
+
+    /// Reads all pages that are the monitor's own.
+    pub(super) fn read(&self) -> io::Result<Pages> {
+        let mut pages = Pages::default();
+        for mapping in &self.mappings {
+            self.read_mapping(mapping, &mut pages)?;
+        }
+        Ok(pages)
+    }
+
+    fn read_mapping(&self, mapping: &Mapping, pages: &mut Pages) -> io::Result<()> {
+        let (first, last) = (mapping.start / PAGE, mapping.end / PAGE);
+        let mut buffer = vec![0; ENTRIES * size_of::<u64>()];
+        let mut at = first;
+        while at < last {
+            let count = usize::try_from(last - at).unwrap_or(ENTRIES).min(ENTRIES);
+            let entries = &mut buffer[..count * size_of::<u64>()];
+            self.pagemap.read_exact_at(entries, at * size_of::<u64>() as u64)?;
+            for run in own_runs(entries) {
+                let address = (at + run.start as u64) * PAGE;
+                let place = (address - mapping.start + mapping.offset) / PAGE;
+                let into = pages.extend(place, (run.end - run.start) as u64);
+                self.memory.read_exact_at(into, address)?;
+            }
+            at += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes bytes at a place of the memory file; the pages become the monitor's own, the file does not change.
+    pub(super) fn write(&self, place: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = place.checked_add(bytes.len() as u64);
+        let within = |mapping: &&Mapping| {
+            let size = mapping.end - mapping.start;
+            place >= mapping.offset && end.is_some_and(|end| end <= mapping.offset + size)
+        };
+        let mapping = self.mappings.iter().find(within);
+        let mapping = mapping.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a page beyond the memory"))?;
+        self.memory.write_all_at(bytes, place - mapping.offset + mapping.start)
+    }
+}
+
+/// Reads a line of `/proc/PID/maps` if it is a private, writable mapping of the file with this number.
+///
+/// The device is not compared: on btrfs the kernel shows another one here than `stat` does. That the mappings are as
+/// long as the file makes a mistake impossible.
+fn mapping(line: &str, inode: u64) -> Option<Mapping> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let permissions = fields.next()?;
+    let offset = fields.next()?;
+    let its_inode: u64 = fields.nth(1)?.parse().ok()?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    let mapping = Mapping { start: number(start)?, end: number(end)?, offset: number(offset)? };
+    (its_inode == inode && permissions.starts_with("rw-p")).then_some(mapping)
+}
+
+/// The runs of pages that are no pages of the file.
+fn own_runs(entries: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+    for (index, entry) in entries.chunks_exact(size_of::<u64>()).enumerate() {
+        let entry = u64::from_ne_bytes(entry.try_into().expect("chunks have this length"));
+        if entry & (PRESENT | SWAPPED) == 0 || entry & FILE_PAGE != 0 {
+            continue;
+        }
+        match runs.last_mut() {
+            Some(run) if run.end == index => run.end += 1,
+            _ => runs.push(index..index + 1),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_private_mappings_of_the_file_count() {
+        let line =
+            |permissions: &str, inode: u64| format!("7f00-7f10 {permissions} 00002000 fe:00 {inode}   /x (deleted)");
+        let found = Some(Mapping { start: 0x7f00, end: 0x7f10, offset: 0x2000 });
+        assert_eq!(mapping(&line("rw-p", 42), 42), found);
+        for other in [line("rw-s", 42), line("r--p", 42), line("rw-p", 41), "garbage".to_owned(), String::new()] {
+            assert_eq!(mapping(&other, 42), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn own_pages_are_those_that_are_there_and_not_of_the_file() {
+        let entries = [0, PRESENT, SWAPPED, PRESENT | FILE_PAGE, PRESENT, 0, PRESENT];
+        let bytes: Vec<u8> = entries.iter().flat_map(|entry: &u64| entry.to_ne_bytes()).collect();
+        assert_eq!(own_runs(&bytes), [1..3, 4..5, 6..7]);
+    }
+}

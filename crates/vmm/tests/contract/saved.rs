@@ -1,0 +1,141 @@
+//! Machines that are saved while they run, and machines that start from that.
+
+use crate::guest::{Guest, block_on, entrance};
+use fcvm_vmm::memory::MemoryCopy;
+use fcvm_vmm::{Exit, LINK_PORT, Machine, MachineSpec, Origin, Saved, boot};
+use std::fs::File;
+use std::path::Path;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+pub(crate) const TESTS: &[crate::Test] = &[
+    ("a_machine_is_saved_and_goes_on_and_clones_start_where_it_was", clones),
+    ("a_clone_is_saved_by_its_own_pages", clone_of_a_clone),
+    ("a_damaged_state_of_devices_ends_the_machine_with_a_reason", damaged),
+];
+
+/// A guest that remembers one word in its memory and counts what it is asked.
+fn spec(guest: &Guest, directory: &Path) -> MachineSpec {
+    let script = format!(
+        "for p in /sys/class/virtio-ports/*; do [ \"$(cat $p/name)\" = {LINK_PORT} ] && port=/dev/${{p##*/}}; done\n\
+        exec 3<>$port; word=none; count=0; echo ready >&3\n\
+        while read verb rest <&3; do count=$((count + 1))\n\
+        case $verb in set) word=$rest; echo set >&3;; get) echo $word $count >&3;; off) poweroff -f;; esac; done\n"
+    );
+    guest.scripted(directory, Vec::new(), &script)
+}
+
+struct Talk(BufReader<UnixStream>);
+
+impl Talk {
+    fn with(machine: &mut Machine) -> Self {
+        Self(BufReader::new(machine.take_link().unwrap()))
+    }
+
+    async fn heard(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.unwrap();
+        line.trim().to_owned()
+    }
+
+    async fn ask(&mut self, line: &str) -> String {
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        self.heard().await
+    }
+}
+
+/// Saves a machine that runs into files below a directory, and lets it go on.
+async fn save(machine: &Machine, base: Option<&Saved>, directory: &Path) -> Saved {
+    let file = |name: &str| directory.join(name);
+    let copy = machine.copy_memory().unwrap();
+    let memory = base.map_or_else(|| file("memory"), |base| base.memory.clone());
+    let into = base.is_none().then(|| File::options().read(true).write(true).create_new(true).open(&memory).unwrap());
+    if let (MemoryCopy::Whole(whole), Some(into)) = (&copy, &into) {
+        whole.ahead(into).unwrap();
+    }
+    machine.pause().await.unwrap();
+    let devices = machine.save_devices().await.unwrap();
+    let mut pages = None;
+    match copy {
+        MemoryCopy::Whole(whole) => whole.finish(&into.unwrap()).unwrap(),
+        MemoryCopy::Pages(copy) => {
+            copy.take().unwrap().write(&mut File::create(file("pages")).unwrap()).unwrap();
+            pages = Some(file("pages"));
+        }
+    }
+    machine.resume().await.unwrap();
+    std::fs::write(file("devices"), devices).unwrap();
+    Saved { memory, pages, devices: file("devices") }
+}
+
+async fn restore(spec: &MachineSpec, saved: &Saved, directory: &Path) -> (Machine, Talk) {
+    let spec = MachineSpec { origin: Origin::Saved(saved.clone()), run_dir: directory.to_owned(), ..spec.clone() };
+    let mut machine = boot(&spec, &entrance()).await.unwrap();
+    let talk = Talk::with(&mut machine);
+    (machine, talk)
+}
+
+fn clones(guest: &Guest) {
+    block_on(async {
+        let directories = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let [first, second, third] = directories.each_ref().map(tempfile::TempDir::path);
+        let spec = spec(guest, first);
+        let mut source = boot(&spec, &entrance()).await.unwrap();
+        let mut talk = Talk::with(&mut source);
+        assert_eq!(talk.heard().await, "ready");
+        assert_eq!(talk.ask("set alpha").await, "set");
+        let saved = save(&source, None, first).await;
+        assert_eq!(talk.ask("set beta").await, "set");
+        let (mut one, mut to_one) = restore(&spec, &saved, second).await;
+        let (_other, mut to_other) = restore(&spec, &saved, third).await;
+        assert_eq!(to_one.ask("get").await, "alpha 2");
+        assert_eq!(to_one.ask("set gamma").await, "set");
+        assert_eq!(to_other.ask("get").await, "alpha 2");
+        assert_eq!(to_one.ask("get").await, "gamma 4");
+        assert_eq!(talk.ask("get").await, "beta 3");
+        to_one.0.get_mut().write_all(b"off\n").await.unwrap();
+        assert_eq!(one.wait().await, Exit::PoweredOff);
+    });
+}
+
+fn clone_of_a_clone(guest: &Guest) {
+    block_on(async {
+        let directories = [(); 4].map(|()| tempfile::tempdir().unwrap());
+        let [first, second, third, fourth] = directories.each_ref().map(tempfile::TempDir::path);
+        let spec = spec(guest, first);
+        let mut source = boot(&spec, &entrance()).await.unwrap();
+        let mut talk = Talk::with(&mut source);
+        assert_eq!(talk.heard().await, "ready");
+        let saved = save(&source, None, first).await;
+        let (child, mut to_child) = restore(&spec, &saved, second).await;
+        assert_eq!(to_child.ask("set one").await, "set");
+        let of_child = save(&child, Some(&saved), second).await;
+        assert_eq!(to_child.ask("set later").await, "set");
+        let (grandchild, mut to_grandchild) = restore(&spec, &of_child, third).await;
+        assert_eq!(to_grandchild.ask("get").await, "one 2");
+        assert_eq!(to_grandchild.ask("set two").await, "set");
+        let of_grandchild = save(&grandchild, Some(&of_child), third).await;
+        let (_last, mut to_last) = restore(&spec, &of_grandchild, fourth).await;
+        assert_eq!(to_last.ask("get").await, "two 4");
+        assert_eq!(to_child.ask("get").await, "later 3");
+    });
+}
+
+fn damaged(guest: &Guest) {
+    block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let spec = spec(guest, directory.path());
+        let mut source = boot(&spec, &entrance()).await.unwrap();
+        let mut talk = Talk::with(&mut source);
+        assert_eq!(talk.heard().await, "ready");
+        let saved = save(&source, None, directory.path()).await;
+        let devices = std::fs::read(&saved.devices).unwrap();
+        std::fs::write(&saved.devices, &devices[..devices.len() / 2]).unwrap();
+        let spec = MachineSpec { origin: Origin::Saved(saved), ..spec };
+        let reason = match boot(&spec, &entrance()).await {
+            Err(error) => error.to_string(),
+            Ok(mut machine) => machine.wait().await.to_string(),
+        };
+        assert!(reason.contains("load of migration failed"), "{reason}");
+    });
+}
