@@ -119,3 +119,20 @@ fn a_directory_of_the_host_is_a_root_that_is_copied_not_shared() {
     assert_eq!(std::fs::read_to_string(root.join("data/file")).unwrap(), "from the host");
     host.assert_clean();
 }
+
+#[test]
+fn an_init_reaps_passes_signals_on_and_ends_as_the_command_ends() {
+    let host = Host::new();
+    let script = "trap 'exit 7' TERM; while :; do sleep 0.1; done";
+    let vm = host.start("box", &["--init", "--read-only", "-u", "alice", BUSYBOX, "sh", "-c", script]);
+    let pid_1 = vm.exec(&["cat", "/proc/1/cmdline"]).ok().text().replace('\0', " ");
+    assert!(pid_1.starts_with("/dev/init -- sh -c"), "{pid_1}");
+    let orphan = vm.exec(&["sh", "-c", "(true & echo $!)"]).ok().text();
+    let reaped = format!("while [ -e /proc/{orphan} ]; do :; done; echo reaped");
+    assert_eq!(vm.exec(&["timeout", "60", "sh", "-c", &reaped]).ok().text(), "reaped");
+    host.fcvm(["stop", "box"]).ok();
+    assert_eq!(host.fcvm(["wait", "box"]).ok().text(), "7");
+    host.fcvm(["run", "--rm", "--init", BUSYBOX, "no-such-program"]).failed(127, "no-such-program");
+    host.fcvm(["rm", "box"]).ok();
+    host.assert_clean();
+}

@@ -5,7 +5,7 @@ use crate::exec::Refusal;
 use crate::join::find_program_in;
 use crate::pump::Pipes;
 use crate::reaper::Reaper;
-use crate::{cgroup, user, world};
+use crate::{cgroup, init, user, world};
 use anyhow::{Context, Result};
 use fcvm_proto::message::Exit;
 use fcvm_proto::plan;
@@ -40,6 +40,9 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
     let env = complete(&mut oci, &plan.user, &root)?;
     let name = oci["process"]["args"][0].as_str().unwrap_or_default();
     find_program_in(&root, name, &env).map_err(|failure| Refusal::new(failure.code, failure.reason))?;
+    if plan.init {
+        init::precede(&mut oci).map_err(failed)?;
+    }
     let bundle = Path::new(world::DIR).join("bundle");
     fs::write(bundle.join("config.json"), oci.to_string()).context("write the bundle").map_err(failed)?;
     let input = if plan.interactive { Input::Carried } else { Input::Null };

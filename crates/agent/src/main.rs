@@ -1,6 +1,7 @@
 //! The program in the guest: PID 1. Boots, greets the host, does what it is told, powers off.
 //!
-//! Started anew with the argument `join` it is the helper that enters the container for one command ([`join`]).
+//! Started anew with the argument `join` it is the helper that enters the container for one command ([`join`]); with
+//! `--` it is the small init inside the container that `run --init` asks for ([`init`]).
 
 mod boot;
 mod cgroup;
@@ -9,6 +10,7 @@ mod container;
 mod dial;
 mod exec;
 mod files;
+mod init;
 mod join;
 mod network;
 mod power;
@@ -22,8 +24,10 @@ use anyhow::{Context, Result};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(join::ARGUMENT) {
-        return join::main();
+    match std::env::args().nth(1).as_deref() {
+        Some(join::ARGUMENT) => return join::main(),
+        Some(init::ARGUMENT) => return init::main(),
+        _ => {}
     }
     // A panic of PID 1 would be a panic of the kernel: whatever happens, the machine is powered off with a word.
     let lived = std::panic::catch_unwind(live);

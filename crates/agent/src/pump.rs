@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fcvm_link::{Lane, Receiver, Sender, StreamError};
 use fcvm_proto::message::{Exit, ProcessEvent, ProcessMessage};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -114,8 +114,5 @@ async fn input(pid: i32, mut stdin: Option<pipe::Sender>, mut receiver: Receiver
 
 /// Sends a signal by number; that the process is gone is no error.
 pub(crate) fn signal(pid: i32, number: i32) {
-    let signal = Signal::from_named_raw(number);
-    if let (Some(pid), Some(signal)) = (Pid::from_raw(pid), signal) {
-        let _ = kill_process(pid, signal);
-    }
+    let _ = fcvm_sys::guest::send_signal(pid, number);
 }

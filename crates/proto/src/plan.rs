@@ -61,6 +61,9 @@ pub struct Container {
     /// Whether the container's stdin is carried; if not it reads from `/dev/null`.
     #[serde(default)]
     pub interactive: bool,
+    /// Whether the agent's small init is the container's first process, and the command its child.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub init: bool,
     /// The text of `/etc/hosts`.
     pub hosts: String,
     /// The text of `/etc/resolv.conf`.

@@ -8,6 +8,7 @@ use fcvm_proto::frame::{Flags, Frame, Header, Kind};
 use fcvm_proto::message::*;
 use fcvm_proto::plan::{Container, Disks, Network, Plan};
 use fcvm_proto::preamble::{Answering, Calling, Heard};
+use fcvm_proto::restore::{Delta, Receipt, RestoreReport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -54,6 +55,7 @@ fn plan() -> Plan {
             oci: serde_json::json!({"ociVersion": "1.0.2", "process": {"args": ["sh"]}}),
             user: "nobody:nogroup".into(),
             interactive: true,
+            init: false,
             hosts: "127.0.0.1 localhost\n".into(),
             resolv_conf: "nameserver 10.0.2.3\n".into(),
             memory_limit: Some(268_435_456),
@@ -67,6 +69,7 @@ fn least_plan() -> Plan {
         oci: serde_json::json!({}),
         user: String::new(),
         interactive: false,
+        init: false,
         hosts: String::new(),
         resolv_conf: String::new(),
         memory_limit: None,
@@ -92,8 +95,45 @@ fn greetings(samples: &mut Samples) {
     samples.is("continued", Continued { streams: vec![position(2, 4097)] });
 }
 
+fn delta() -> Delta {
+    Delta {
+        epoch: "3a1f1a0e-5a0e-4a56-9d3c-0d4f5f6a7b8c".into(),
+        time_ns: 1_795_000_000_123_456_789,
+        entropy: "00ff".into(),
+        hostname: "web-2".into(),
+        machine_id: "0123456789abcdef0123456789abcdef".into(),
+        hosts: "127.0.0.1 localhost\n".into(),
+        resolv_conf: String::new(),
+        env: vec!["TOKEN=1".into()],
+        container: None,
+    }
+}
+
+fn restores(samples: &mut Samples) {
+    samples.is("verdict-restored", Verdict::Restored(Box::new(delta())));
+    let container = Some(plan().container);
+    let delta = Delta { env: Vec::new(), container, ..delta() };
+    samples.means("verdict-restored-unstarted", Verdict::Restored(Box::new(delta)));
+    let receipt = Receipt {
+        epoch: "3a1f1a0e-5a0e-4a56-9d3c-0d4f5f6a7b8c".into(),
+        clock_before_ns: -5_000_000_000,
+        clock_ns: 1_795_000_000_123_456_999,
+        random: "a1b2".into(),
+        hostname: "web-2".into(),
+        machine_id: "0123456789abcdef0123456789abcdef".into(),
+        connections: 3,
+        container: Some(42),
+    };
+    samples.is("restore-restored", RestoreReport::Restored(receipt));
+    samples.is("restore-failed", RestoreReport::Failed { step: "clock".into(), reason: "not permitted".into() });
+    samples.is("park", SessionMessage::Park);
+    samples.is("parked", SessionMessage::Parked);
+}
+
 fn requests(samples: &mut Samples) {
     samples.is("start", HostRequest::Start);
+    samples.is("attach", HostRequest::Attach);
+    samples.is("quiesce", HostRequest::Quiesce);
     let least = Exec { command: vec!["true".into()], ..Exec::default() };
     samples.means("exec-least", HostRequest::Exec(least));
     let exec = Exec {
@@ -135,6 +175,7 @@ fn every_message_of_protocol_1_decodes() {
     let mut samples = Samples::default();
     greetings(&mut samples);
     requests(&mut samples);
+    restores(&mut samples);
     answers(&mut samples);
     let files = std::fs::read_dir(golden("messages")).unwrap();
     let files = files.map(|file| file.unwrap().file_name().into_string().unwrap().replace(".json", ""));
@@ -206,13 +247,21 @@ fn all_messages_have_samples(
     guest: GuestRequest,
     process: ProcessMessage,
     event: ProcessEvent,
+    session: SessionMessage,
+    report: RestoreReport,
 ) {
     match verdict {
-        Verdict::Boot(_) | Verdict::Continue { .. } | Verdict::Refused { .. } => {}
+        Verdict::Boot(_) | Verdict::Continue { .. } | Verdict::Restored(_) | Verdict::Refused { .. } => {}
     }
     match host {
         HostRequest::Start | HostRequest::Exec(_) | HostRequest::Dial(_) | HostRequest::Kill { .. } => {}
-        HostRequest::PowerOff => {}
+        HostRequest::Attach | HostRequest::Quiesce | HostRequest::PowerOff => {}
+    }
+    match session {
+        SessionMessage::Park | SessionMessage::Parked => {}
+    }
+    match report {
+        RestoreReport::Restored(_) | RestoreReport::Failed { .. } => {}
     }
     match guest {
         GuestRequest::Connect(_) => {}

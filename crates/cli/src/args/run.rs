@@ -221,9 +221,6 @@ impl RunArgs {
 
     fn container(&self) -> Result<ContainerSpec, Failure> {
         let all = |texts: &[String]| texts.iter().map(|text| parse_capability(text)).collect::<Result<Vec<_>, _>>();
-        if self.init {
-            return Err(Failure::new("--init is not there yet: run an init of the image's own"));
-        }
         Ok(ContainerSpec {
             command: self.command()?,
             entrypoint: self.entrypoint.as_deref().map(entrypoint).transpose()?,

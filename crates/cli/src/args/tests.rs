@@ -57,7 +57,6 @@ fn flags_that_are_not_there_are_refused_by_name() {
         ("fcvm run --no-such-flag img", "--no-such-flag"),
         ("fcvm run --cpus 0 img", "--cpus"),
         ("fcvm run --mem 1 img", "too small"),
-        ("fcvm run --init img", "--init"),
         ("fcvm run --vmm xen img", "--vmm"),
         ("fcvm run -w x img", "absolute"),
         ("fcvm run --network host img", "host"),

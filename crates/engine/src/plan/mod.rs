@@ -46,6 +46,7 @@ pub fn compute(spec: &VmSpec, image: &ImageConfiguration, host: &HostFacts) -> R
             resolv_conf: files::resolv_conf(spec, &network),
             user: process.user.clone(),
             interactive: spec.stdin == Stdin::Carried,
+            init: spec.container.init,
             memory_limit: spec.container.memory,
             oci: oci::configuration(spec, process, &hostname),
         },

@@ -5,6 +5,7 @@ mod clone;
 mod entropy;
 mod inherited;
 mod port;
+mod signal;
 mod tun;
 
 pub use clock::set_clock;
@@ -12,4 +13,5 @@ pub use clone::{Cloned, clone_sibling};
 pub use entropy::add_entropy;
 pub use inherited::take_inherited;
 pub use port::Port;
+pub use signal::send_signal;
 pub use tun::{TunError, bring_up, open_tun, route_default};
