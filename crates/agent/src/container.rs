@@ -11,6 +11,7 @@ use fcvm_proto::message::Exit;
 use fcvm_proto::plan;
 use serde_json::{Value, json};
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -105,6 +106,28 @@ fn complaint() -> String {
 }
 
 impl Container {
+    /// Puts variables over those that later commands get.
+    pub(crate) fn override_env(&mut self, env: &[String]) {
+        let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+        for variable in env {
+            self.env.retain(|known| name(known) != name(variable));
+            self.env.push(variable.clone());
+        }
+    }
+
+    /// Sets the host name that the container's processes see.
+    pub(crate) fn rename(&self, hostname: &str) -> Result<()> {
+        let namespace = fs::File::open(format!("/proc/{}/ns/uts", self.pid)).context("open its namespace")?;
+        let hostname = hostname.to_owned();
+        // A namespace is a thread's: this one enters and ends.
+        let renaming = std::thread::spawn(move || {
+            let kind = rustix::thread::LinkNameSpaceType::HostNameAndNISDomainName;
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind))?;
+            rustix::system::sethostname(hostname.as_bytes())
+        });
+        Ok(renaming.join().map_err(|_| anyhow::anyhow!("the thread died"))??)
+    }
+
     /// Sends a signal to the first process, or to every process.
     pub(crate) fn signal(&self, number: i32, all: bool) {
         let everyone = || cgroup::of(self.pid).map(|dir: PathBuf| cgroup::processes(&dir)).unwrap_or_default();

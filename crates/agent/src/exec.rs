@@ -1,10 +1,10 @@
 //! Runs a command beside the container's: a helper enters the container, and the command becomes the agent's own child.
 
 use crate::command::{self, Input};
+use crate::container::Container;
 use crate::join::{self, Request};
-use crate::pump::Pipes;
+use crate::pump::{Pipes, Process};
 use crate::reaper::Reaper;
-use crate::{container::Container, pump};
 use anyhow::{Context, Result};
 use fcvm_link::Stream;
 use fcvm_proto::message::{Exec, Exit, Place, ProcessEvent};
@@ -30,7 +30,7 @@ pub(crate) async fn serve(exec: Exec, container: Option<&Container>, reaper: &Re
             return sender.finish();
         }
     };
-    let ended = reaper.ended(pid);
+    let mut process = Process::new(pid, pipes, reaper);
     if sender.message(&ProcessEvent::Started { pid }).await.is_err() {
         return kill_group(pid);
     }
@@ -38,7 +38,7 @@ pub(crate) async fn serve(exec: Exec, container: Option<&Container>, reaper: &Re
         let _ = sender.message(&ProcessEvent::Exited(Exit::Code(0))).await;
         return sender.finish();
     }
-    if pump::carry(pid, pipes, ended, (sender, receiver)).await.is_err() {
+    if process.carry((sender, receiver)).await.is_err() {
         kill_group(pid);
     }
 }

@@ -12,12 +12,15 @@ mod exec;
 mod files;
 mod init;
 mod join;
+mod life;
+mod link;
 mod network;
 mod power;
 mod pump;
 mod reaper;
 mod serve;
 mod user;
+mod wake;
 mod world;
 
 use anyhow::{Context, Result};
@@ -42,5 +45,5 @@ fn main() -> ExitCode {
 fn live() -> Result<()> {
     boot::early()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(serve::serve())
+    runtime.block_on(life::live())
 }

@@ -1,15 +1,15 @@
 //! Carries a process's streams: its output until it has ended and all that it wrote is sent, its input as it comes.
 
+use crate::reaper::Reaper;
 use bytes::Bytes;
 use fcvm_link::{Lane, Receiver, Sender, StreamError};
 use fcvm_proto::message::{Exit, ProcessEvent, ProcessMessage};
 use rustix::process::Signal;
 use std::io;
 use std::os::fd::AsFd;
-use std::rc::Rc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// Our ends of a process's pipes.
 #[derive(Debug)]
@@ -22,53 +22,76 @@ pub(crate) struct Pipes {
 /// What one read may bring: a frame.
 const READ: usize = 64 << 10;
 
-/// Carries the streams of process `pid` to its end. Returns whether the other side saw it all.
-pub(crate) async fn carry(
+/// A process whose streams are carried, by one stream of the link or by one after another.
+#[derive(Debug)]
+pub(crate) struct Process {
     pid: i32,
     pipes: Pipes,
-    ended: oneshot::Receiver<Exit>,
-    (sender, receiver): (Sender, Receiver),
-) -> Result<(), StreamError> {
-    let sender = Rc::new(sender);
-    let (over, watched) = watch::channel(false);
-    let input = tokio::task::spawn_local(input(pid, pipes.stdin, receiver));
-    let outputs = async {
-        tokio::try_join!(
-            output(pipes.stdout, &sender, Lane::Data, watched.clone()),
-            output(pipes.stderr, &sender, Lane::Error, watched.clone()),
-        )
-    };
-    let exit = async {
-        let exit = ended.await.unwrap_or(Exit::Signal(Signal::KILL.as_raw()));
-        let _ = over.send(true);
-        exit
-    };
-    let carried = tokio::select! {
-        (carried, exit) = async { tokio::join!(outputs, exit) } => carried.map(|_| exit),
-        () = sender.closed() => Err(StreamError::Reset("the client is gone".to_owned())),
-    };
-    input.abort();
-    let exit = carried?;
-    sender.message(&ProcessEvent::Exited(exit)).await?;
-    if let Ok(sender) = Rc::try_unwrap(sender) {
-        sender.finish();
+    exit: watch::Receiver<Option<Exit>>,
+}
+
+impl Process {
+    /// A process that was just started.
+    pub(crate) fn new(pid: i32, pipes: Pipes, reaper: &Reaper) -> Self {
+        let ended = reaper.ended(pid);
+        let (noted, exit) = watch::channel(None);
+        tokio::task::spawn_local(async move {
+            let exit = ended.await.unwrap_or(Exit::Signal(Signal::KILL.as_raw()));
+            let _ = noted.send(Some(exit));
+        });
+        Self { pid, pipes, exit }
     }
-    Ok(())
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Carries the process to its end. After an error, which says that the other side did not see it all, another stream
+    /// may carry it on; bytes that were on their way are lost to that one.
+    pub(crate) async fn carry(&mut self, (sender, receiver): (Sender, Receiver)) -> Result<(), StreamError> {
+        let Self { pid, pipes: Pipes { stdin, stdout, stderr }, exit } = self;
+        let outputs = async {
+            tokio::try_join!(
+                output(stdout, &sender, Lane::Data, exit.clone()),
+                output(stderr, &sender, Lane::Error, exit.clone()),
+            )
+        };
+        let ended = over(exit.clone());
+        let exit = tokio::select! {
+            (carried, exit) = async { tokio::join!(outputs, ended) } => carried.map(|_| exit)?,
+            () = sender.closed() => return Err(StreamError::Reset("the client is gone".to_owned())),
+            () = async { input(*pid, stdin, receiver).await; std::future::pending().await } => unreachable!("it pends"),
+        };
+        sender.message(&ProcessEvent::Exited(exit)).await?;
+        sender.finish();
+        Ok(())
+    }
+}
+
+/// Waits for the end of a process.
+async fn over(mut exit: watch::Receiver<Option<Exit>>) -> Exit {
+    match exit.wait_for(Option::is_some).await {
+        Ok(exit) => exit.expect("it was waited for"),
+        // The reaper is gone, and with it the machine.
+        Err(_) => Exit::Signal(Signal::KILL.as_raw()),
+    }
 }
 
 /// Sends what the process writes until the pipe's end, or until the process is over and what is buffered is sent:
 /// others may hold the pipe open for ever.
 async fn output(
-    pipe: pipe::Receiver,
+    pipe: &pipe::Receiver,
     sender: &Sender,
     lane: Lane,
-    mut over: watch::Receiver<bool>,
+    exit: watch::Receiver<Option<Exit>>,
 ) -> Result<(), StreamError> {
     let mut buffer = vec![0; READ];
+    let mut over = std::pin::pin!(over(exit));
     loop {
         tokio::select! {
             ready = pipe.readable() => if ready.is_err() { return Ok(()) },
-            _ = over.wait_for(|over| *over) => return drain(&pipe, sender, lane, &mut buffer).await,
+            _ = &mut over => return drain(pipe, sender, lane, &mut buffer).await,
         }
         match pipe.try_read(&mut buffer) {
             Ok(0) => return Ok(()),
@@ -91,20 +114,29 @@ async fn drain(pipe: &pipe::Receiver, sender: &Sender, lane: Lane, buffer: &mut 
     Ok(())
 }
 
-/// Gives the process what comes for it, until the stream ends.
-async fn input(pid: i32, mut stdin: Option<pipe::Sender>, mut receiver: Receiver) {
-    while let Ok(Some(item)) = receiver.recv().await {
+/// Gives the process what comes for it, until the stream ends. The end of the direction ends its input too; a stream that
+/// is lost does not.
+async fn input(pid: i32, stdin: &mut Option<pipe::Sender>, mut receiver: Receiver) {
+    loop {
+        let item = match receiver.recv().await {
+            Ok(Some(item)) => item,
+            Ok(None) => {
+                *stdin = None;
+                return;
+            }
+            Err(_) => return,
+        };
         match item.lane {
             Lane::Data => {
-                if let Some(pipe) = &mut stdin
+                if let Some(pipe) = stdin
                     && pipe.write_all(&item.bytes).await.is_err()
                 {
-                    stdin = None;
+                    *stdin = None;
                 }
             }
             Lane::Message => match item.message() {
                 Ok(ProcessMessage::Signal(signal)) => self::signal(pid, signal),
-                Ok(ProcessMessage::EndOfInput) => stdin = None,
+                Ok(ProcessMessage::EndOfInput) => *stdin = None,
                 Err(error) => eprintln!("fcvm-agent: a message for process {pid} is nonsense: {error}"),
             },
             Lane::Error => {}

@@ -1,112 +1,156 @@
-//! The agent's life on the link: greet, build the world, answer what the host asks, until it says power off.
+//! Answers what the host asks of a guest whose world stands.
 
 use crate::container::{self, Container};
-use crate::reaper::{self, Reaper};
-use crate::{boot, dial, exec, power, pump, world};
-use anyhow::{Context, Result, bail};
-use fcvm_link::{Opened, Role, Stream, greeting};
-use fcvm_proto::message::{Done, Hello, HostRequest, PROTOCOL, ProcessEvent, Verdict};
-use fcvm_proto::plan::Plan;
-use fcvm_sys::guest::Port;
-use std::cell::{Cell, RefCell};
+use crate::pump::Process;
+use crate::reaper::Reaper;
+use crate::{dial, exec, power};
+use anyhow::{Context, Result};
+use fcvm_link::{Incoming, Opened, Stream};
+use fcvm_proto::message::{Done, HostRequest, ProcessEvent};
+use fcvm_proto::plan;
+use fcvm_proto::restore::Delta;
+use std::cell::RefCell;
 use std::rc::Rc;
-use tokio::task::LocalSet;
+use tokio::sync::Notify;
 
-/// What the tasks of the agent share.
+/// What the tasks of the agent share, over all lives.
 #[derive(Debug)]
-struct Guest {
-    plan: Plan,
+pub(crate) struct Guest {
     reaper: Reaper,
+    plan: RefCell<plan::Container>,
     container: RefCell<Option<Container>>,
-    started: Cell<bool>,
+    console: RefCell<Console>,
+    freed: Notify,
 }
 
-/// Serves the host until it says power off or is gone.
-pub(crate) async fn serve() -> Result<()> {
-    let deaths = reaper::deaths().context("watch for the deaths of children")?;
-    let path = boot::link_port()?;
-    let mut reader = Port::open(&path).with_context(|| format!("open {}", path.display()))?;
-    let mut writer = reader.clone();
-    let hello = Hello {
-        protocol: PROTOCOL,
-        agent: env!("CARGO_PKG_VERSION").to_owned(),
-        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
-        generation: 0,
-    };
-    let verdict = greeting::guest_greeting(&mut reader, &mut writer, &hello, &[]).await.context("greet the host")?;
-    let plan = match verdict {
-        Verdict::Boot(plan) => *plan,
-        Verdict::Continue { .. } => bail!("the host takes a fresh guest for an old one"),
-        Verdict::Refused { reason } => bail!("the host refuses this guest: {reason}"),
-    };
-    let way_out = world::build(&plan)?;
-    let (session, mut incoming, driver) = fcvm_link::start(reader, writer, Role::Guest);
-    let guest =
-        Rc::new(Guest { plan, reaper: Reaper::default(), container: RefCell::default(), started: Cell::new(false) });
-    let reaper = guest.reaper.clone();
-    LocalSet::new()
-        .run_until(async move {
-            tokio::task::spawn_local(async move { reaper.run(deaths).await });
-            tokio::task::spawn_local(driver.run());
-            if let Some(interface) = way_out {
-                tokio::task::spawn_local(interface.serve(session));
-            }
-            while let Some(opened) = incoming.accept().await {
-                tokio::task::spawn_local(answer(guest.clone(), opened));
-            }
-        })
-        .await;
-    bail!("the host is gone")
+/// Who has the streams of the container.
+#[derive(Debug)]
+enum Console {
+    /// There is no container yet.
+    Unstarted,
+    /// A stream of the link carries them.
+    Carried,
+    /// The stream that carried them is gone: the next may have them.
+    Free(Process),
+    /// The container has ended, and that was said.
+    Ended,
 }
 
-async fn answer(guest: Rc<Guest>, opened: Opened) {
-    let request = opened.request::<HostRequest>();
-    let stream = opened.stream;
-    match request {
-        Ok(HostRequest::Start) => start(&guest, stream).await,
-        Ok(HostRequest::Exec(request)) => {
-            let container = guest.container.borrow().clone();
-            exec::serve(request, container.as_ref(), &guest.reaper, stream).await;
+impl Guest {
+    pub(crate) fn new(plan: plan::Container, reaper: Reaper) -> Self {
+        let console = Console::Unstarted.into();
+        Self { reaper, plan: plan.into(), container: RefCell::default(), console, freed: Notify::new() }
+    }
+
+    /// Answers what the host opens, for one life.
+    pub(crate) async fn serve(self: Rc<Self>, mut incoming: Incoming) {
+        while let Some(opened) = incoming.accept().await {
+            tokio::task::spawn_local(self.clone().answer(opened));
         }
-        Ok(HostRequest::Dial(request)) => dial::serve(request, stream).await,
-        Ok(HostRequest::Kill { signal, all }) => {
-            let done = match guest.container.borrow().as_ref() {
-                Some(container) => {
-                    container.signal(signal, all);
-                    Done::Ok
+    }
+
+    /// Takes over what a new life says about the container.
+    pub(crate) fn wake(&self, delta: &Delta) -> Result<()> {
+        if let Some(plan) = &delta.container {
+            self.plan.replace(plan.clone());
+        }
+        if let Some(container) = self.container.borrow_mut().as_mut() {
+            container.override_env(&delta.env);
+            container.rename(&delta.hostname).context("rename the container's host")?;
+        }
+        Ok(())
+    }
+
+    /// The number of the container's first process while it runs.
+    pub(crate) fn container_pid(&self) -> Option<i32> {
+        self.container.borrow().as_ref().map(|container| container.pid)
+    }
+
+    async fn answer(self: Rc<Self>, opened: Opened) {
+        let request = opened.request::<HostRequest>();
+        let stream = opened.stream;
+        match request {
+            Ok(HostRequest::Start) => self.start(stream).await,
+            Ok(HostRequest::Attach) => self.attach(stream).await,
+            Ok(HostRequest::Exec(request)) => {
+                let container = self.container.borrow().clone();
+                exec::serve(request, container.as_ref(), &self.reaper, stream).await;
+            }
+            Ok(HostRequest::Dial(request)) => dial::serve(request, stream).await,
+            Ok(HostRequest::Kill { signal, all }) => {
+                let done = match self.container.borrow().as_ref() {
+                    Some(container) => {
+                        container.signal(signal, all);
+                        Done::Ok
+                    }
+                    None => Done::Failed("the container is not running".to_owned()),
+                };
+                reply(stream, &done).await;
+            }
+            Ok(HostRequest::Quiesce) => {
+                let written = tokio::task::spawn_blocking(rustix::fs::sync).await;
+                let done = written.map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok);
+                reply(stream, &done).await;
+            }
+            Ok(HostRequest::PowerOff) => {
+                let done = power::settle().map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok);
+                reply(stream, &done).await;
+                power::off();
+            }
+            Err(error) => stream.reset(&format!("this agent does not know the request: {error}")),
+        }
+    }
+
+    async fn start(&self, stream: Stream) {
+        let (sender, receiver) = stream.split();
+        if !matches!(*self.console.borrow(), Console::Unstarted) {
+            return sender.reset("the container was started before");
+        }
+        self.console.replace(Console::Carried);
+        let plan = self.plan.borrow().clone();
+        let (container, pipes) = match container::start(&plan, &self.reaper).await {
+            Ok(started) => started,
+            Err(refusal) => {
+                self.console.replace(Console::Ended);
+                let _ = sender.message(&ProcessEvent::Failed { code: refusal.code, reason: refusal.reason }).await;
+                return sender.finish();
+            }
+        };
+        let process = Process::new(container.pid, pipes, &self.reaper);
+        *self.container.borrow_mut() = Some(container);
+        self.carry(process, (sender, receiver)).await;
+    }
+
+    async fn attach(&self, stream: Stream) {
+        let (sender, receiver) = stream.split();
+        let process = loop {
+            // The stream of the old life may not have noticed its end yet.
+            let freed = self.freed.notified();
+            match self.console.replace(Console::Carried) {
+                Console::Free(process) => break process,
+                Console::Carried => freed.await,
+                other @ (Console::Unstarted | Console::Ended) => {
+                    self.console.replace(other);
+                    return sender.reset("no container runs in this machine");
                 }
-                None => Done::Failed("the container is not running".to_owned()),
-            };
-            reply(stream, &done).await;
-        }
-        Ok(HostRequest::PowerOff) => {
-            let done = power::settle().map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok);
-            reply(stream, &done).await;
-            power::off();
-        }
-        Err(error) => stream.reset(&format!("this agent does not know the request: {error}")),
+            }
+        };
+        self.carry(process, (sender, receiver)).await;
     }
-}
 
-async fn start(guest: &Guest, stream: Stream) {
-    let (sender, receiver) = stream.split();
-    if guest.started.replace(true) {
-        return sender.reset("the container was started before");
-    }
-    let (container, pipes) = match container::start(&guest.plan.container, &guest.reaper).await {
-        Ok(started) => started,
-        Err(refusal) => {
-            let _ = sender.message(&ProcessEvent::Failed { code: refusal.code, reason: refusal.reason }).await;
-            return sender.finish();
+    async fn carry(&self, mut process: Process, (sender, receiver): (fcvm_link::Sender, fcvm_link::Receiver)) {
+        let started = sender.message(&ProcessEvent::Started { pid: process.pid() }).await;
+        let carried = match started {
+            Ok(()) => process.carry((sender, receiver)).await,
+            Err(error) => Err(error),
+        };
+        if carried.is_err() {
+            self.console.replace(Console::Free(process));
+            return self.freed.notify_one();
         }
-    };
-    let pid = container.pid;
-    let ended = guest.reaper.ended(pid);
-    *guest.container.borrow_mut() = Some(container);
-    if sender.message(&ProcessEvent::Started { pid }).await.is_ok() {
-        let _ = pump::carry(pid, pipes, ended, (sender, receiver)).await;
+        self.console.replace(Console::Ended);
+        *self.container.borrow_mut() = None;
     }
-    *guest.container.borrow_mut() = None;
 }
 
 /// Answers with one message and waits until the host has seen it.

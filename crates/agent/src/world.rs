@@ -16,7 +16,6 @@ pub(crate) const DIR: &str = "/run/fcvm";
 pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
     fcvm_sys::guest::set_clock(plan.time_ns).context("set the clock")?;
     fcvm_sys::guest::add_entropy(&hex(&plan.entropy)).context("credit the host's random bytes")?;
-    rustix::system::sethostname(plan.hostname.as_bytes()).context("set the host name")?;
     if matches!(plan.network, Network::Link { .. }) {
         boot::load_module("tun.ko")?;
     }
@@ -31,7 +30,8 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
     }
     let layers = c"lowerdir=/run/fcvm/image,upperdir=/run/fcvm/scratch/upper,workdir=/run/fcvm/scratch/work";
     attach("overlay", "/run/fcvm/rootfs", "overlay", MountFlags::empty(), layers)?;
-    write_files(plan)?;
+    let (container, hostname, machine_id) = (&plan.container, &plan.hostname, &plan.machine_id);
+    Identity { hostname, machine_id, hosts: &container.hosts, resolv_conf: &container.resolv_conf }.assume()?;
     cgroup::prepare()?;
     network::set_up(&plan.network)
 }
@@ -62,21 +62,34 @@ fn attach(source: &str, place: &str, kind: &str, flags: MountFlags, options: &CS
     mount(source, place, kind, flags, options).with_context(|| format!("mount {source} on {place}"))
 }
 
-/// Writes the files that the container's configuration binds over the image's.
-fn write_files(plan: &Plan) -> Result<()> {
-    let hostname = format!("{}\n", plan.hostname);
-    for (name, text) in
-        [("hosts", &plan.container.hosts), ("resolv.conf", &plan.container.resolv_conf), ("hostname", &hostname)]
-    {
-        let path = Path::new(DIR).join(name);
-        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        // The system disk's own /etc leads here.
-        let _ = fs::write(Path::new("/run").join(name), text);
-    }
-    Ok(())
+/// The small files that say who this guest is; the container's configuration binds them over the image's.
+pub(crate) struct Identity<'a> {
+    pub(crate) hostname: &'a str,
+    pub(crate) machine_id: &'a str,
+    pub(crate) hosts: &'a str,
+    pub(crate) resolv_conf: &'a str,
 }
 
-fn hex(text: &str) -> Vec<u8> {
+impl Identity<'_> {
+    /// Takes on the identity: writes the files in their places, where containers see them change, and sets the host name.
+    pub(crate) fn assume(&self) -> Result<()> {
+        let (hostname, machine_id) = (format!("{}\n", self.hostname), format!("{}\n", self.machine_id));
+        for (name, text) in [
+            ("hosts", self.hosts),
+            ("resolv.conf", self.resolv_conf),
+            ("hostname", &hostname),
+            ("machine-id", &machine_id),
+        ] {
+            let path = Path::new(DIR).join(name);
+            fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+            // The system disk's own /etc leads here.
+            let _ = fs::write(Path::new("/run").join(name), text);
+        }
+        rustix::system::sethostname(self.hostname.as_bytes()).context("set the host name")
+    }
+}
+
+pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks_exact(2);
     digits.filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

@@ -67,9 +67,9 @@ pub struct Resumable {
 }
 
 impl Resumable {
-    /// Moves bytes until the transport ends. After [`Ended::PeerClosed`] and [`Ended::Transport`] the streams wait for
-    /// [`Resumable::resume`] and another run; after anything else the session is over. Not to be run again after it
-    /// was cancelled, unless resumed.
+    /// Moves bytes until the transport ends or both sides are parked. After [`Ended::PeerClosed`], [`Ended::Transport`]
+    /// and [`Ended::Parked`] the streams wait for [`Resumable::resume`] and another run; after anything else the session
+    /// is over. Not to be run again after it was cancelled, unless resumed.
     pub async fn run<R, W>(&mut self, reader: &mut R, writer: &mut W) -> Ended
     where
         R: AsyncRead + Unpin,
@@ -139,6 +139,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Transport<'_, R, W> {
                 Ok(None) => return Poll::Ready(Ended::Closed),
                 Err(error) => return Poll::Ready(self.drain(cx, error)),
             };
+            // Nothing is read beyond the other side's last word: what follows belongs to the next greeting.
+            if self.output.is_written() && self.shared.lock().mux.is_parked() {
+                return Poll::Ready(Ended::Parked);
+            }
             let read = match self.read(cx) {
                 Ok(step) => step,
                 Err(ended) => return Poll::Ready(ended),
@@ -222,6 +226,11 @@ struct Output {
 }
 
 impl Output {
+    /// Whether the transport has it all.
+    fn is_written(&self) -> bool {
+        self.frames.is_empty() && self.flushed
+    }
+
     fn has_room(&self) -> bool {
         self.length < AHEAD && self.frames.len() < SLICES / 2
     }

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use fcvm_proto::frame::{EncodeError, Frame, FrameError, HEADER, Header, Kind};
 use fcvm_proto::message::{Continued, Hello, StreamPosition, Verdict};
 use fcvm_proto::preamble::{Answering, Calling, Heard, Nonce};
+use fcvm_proto::restore::RestoreReport;
 use fcvm_proto::version;
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Serialize, de::DeserializeOwned};
@@ -94,6 +95,33 @@ where
         say(writer, &Continued { streams: positions.to_vec() }).await?;
     }
     Ok(verdict)
+}
+
+/// Wakes a parked guest: it waits for any byte, drops it, and greets.
+pub async fn knock<W: AsyncWrite + Unpin>(writer: &mut W) -> io::Result<()> {
+    writer.write_all(&[0]).await?;
+    writer.flush().await
+}
+
+/// Waits, as a parked guest, for the host to knock.
+pub async fn knocked<R: AsyncRead + Unpin>(reader: &mut R) -> io::Result<()> {
+    read_some(reader, &mut BytesMut::new()).await
+}
+
+/// Tells the host, as a restored guest, what became of its delta.
+pub async fn report<W>(writer: &mut W, report: &RestoreReport) -> Result<(), GreetingError>
+where
+    W: AsyncWrite + Unpin,
+{
+    say(writer, report).await
+}
+
+/// Hears a restored guest's report.
+pub async fn hear_report<R>(reader: &mut R) -> Result<RestoreReport, GreetingError>
+where
+    R: AsyncRead + Unpin,
+{
+    decode(&hear(reader, &mut BytesMut::new()).await?)
 }
 
 /// Brings the link in step; returns what the guest has sent after its marker. It reads on while it writes: with stale

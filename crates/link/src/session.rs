@@ -26,6 +26,9 @@ pub enum Ended {
     /// The other side broke the protocol.
     #[error("the other side broke the protocol")]
     Protocol(#[from] ProtocolError),
+    /// Both sides have fallen silent, since the machine is to be saved. Not an end: it goes on after a resume.
+    #[error("the session is parked")]
+    Parked,
     /// Its driver was dropped.
     #[error("the session was abandoned")]
     Abandoned,
@@ -74,6 +77,11 @@ impl Session {
     /// Ends the session after what was already sent has been written.
     pub fn close(&self) {
         self.shared.change(|state| state.closing = true);
+    }
+
+    /// Asks both sides to fall silent: [`crate::Resumable::run`] returns [`Ended::Parked`] when they have. The host's to do.
+    pub fn park(&self) {
+        self.shared.change(|state| state.mux.park());
     }
 
     /// Waits until the session is over, and tells why.

@@ -6,5 +6,6 @@ pub mod frame;
 pub mod message;
 pub mod plan;
 pub mod preamble;
+pub mod restore;
 pub mod session;
 pub mod version;

@@ -4,6 +4,7 @@
 //! years from now holds the agent of its day. What a stream carries after its request is said at each request.
 
 use crate::plan::Plan;
+use crate::restore::Delta;
 use serde::{Deserialize, Serialize};
 
 /// The version that this build speaks. A peer with another one is refused with a sentence.
@@ -33,6 +34,8 @@ pub enum Verdict {
         /// What the host has received on each stream.
         streams: Vec<StreamPosition>,
     },
+    /// A machine that was restored from a snapshot: a new life with an old memory. Its streams are over.
+    Restored(Box<Delta>),
     /// The host cannot use this guest; the reason is for people.
     Refused {
         /// One sentence.
@@ -45,6 +48,20 @@ pub enum Verdict {
 pub struct Continued {
     /// What the guest has received on each stream.
     pub streams: Vec<StreamPosition>,
+}
+
+/// A message of a running session outside of its streams.
+///
+/// `Park` is the last that the host sends on a link before the machine is saved, `Parked` the last that the guest sends.
+/// The guest then waits for any byte of the host's, drops it, and greets anew: in the machine that was saved and in
+/// every machine that starts from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionMessage {
+    /// The host has said all and waits for the guest to have done so too.
+    Park,
+    /// The guest has said all.
+    Parked,
 }
 
 /// How far one side has received a stream.
@@ -75,6 +92,12 @@ pub enum HostRequest {
     /// Starts the container of the plan. Carries its stdin in, its stdout and stderr out, [`ProcessMessage`]s in,
     /// [`ProcessEvent`]s out. Exactly once per boot.
     Start,
+    /// Takes over the streams of the container that runs in a restored machine. Carries the same as
+    /// [`HostRequest::Start`].
+    Attach,
+    /// Writes back what the scratch disk's file systems hold in memory, so that the disk alone is consistent. The guest
+    /// answers with [`Done`].
+    Quiesce,
     /// Runs a command. Carries the same as [`HostRequest::Start`].
     Exec(Exec),
     /// Connects to a port of the container; the guest answers with one [`Dialled`], then bytes flow.

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct Plan {
     /// The guest's and the container's host name.
     pub hostname: String,
+    /// The text of `/etc/machine-id`, without its line end.
+    #[serde(default)]
+    pub machine_id: String,
     /// The host's time in nanoseconds since 1970, when the plan was sent.
     pub time_ns: i64,
     /// Random bytes of the host for the guest's pool, as hex.

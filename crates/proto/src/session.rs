@@ -15,6 +15,7 @@
 mod arriving;
 mod error;
 mod outgoing;
+mod parking;
 mod resume;
 
 pub use error::{OpenError, ProtocolError};
@@ -24,6 +25,7 @@ use crate::message::Lane;
 use arriving::Arriving;
 use bytes::{Bytes, BytesMut};
 use outgoing::Outgoing;
+use parking::Parking;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// Bytes that a direction may have sent beyond those that the receiver took. A request may exceed it.
@@ -119,6 +121,7 @@ pub struct Mux {
     /// Bytes that all streams hold untaken.
     queued: usize,
     outbox: Outbox,
+    parking: Parking,
     events: VecDeque<Event>,
 }
 
@@ -146,6 +149,7 @@ impl Mux {
             waiting: BTreeSet::new(),
             queued: 0,
             outbox: Outbox::default(),
+            parking: Parking::default(),
             events: VecDeque::new(),
         }
     }
@@ -228,12 +232,18 @@ impl Mux {
 
     /// Whether anything is to be sent.
     pub fn has_output(&self) -> bool {
+        if let Some(spoken) = self.parking.last_word_pending() {
+            return spoken;
+        }
         let Outbox { resets, acks, opens, ready } = &self.outbox;
         !(resets.is_empty() && acks.is_empty() && opens.is_empty() && ready.is_empty())
     }
 
     /// The next frame to send. The caller sends it whole, or never sends anything again before [`Mux::resume`].
     pub fn output(&mut self) -> Option<Frame> {
+        if self.parking.last_word_pending().is_some() {
+            return self.parking.last_word();
+        }
         if let Some((id, reason)) = self.outbox.resets.pop_front() {
             return Some(Frame::reset(id.0, &reason));
         }
@@ -263,8 +273,7 @@ impl Mux {
                 Kind::Data => self.data(id, frame)?,
                 Kind::Ack => self.acked(id, frame.header.offset)?,
                 Kind::Reset => self.was_reset(id, &frame)?,
-                // No message is defined for a running session. A later version may have one that can be missed.
-                Kind::Session => {}
+                Kind::Session => self.parking.hear(self.role, &frame.payload),
             }
         }
         Ok(())

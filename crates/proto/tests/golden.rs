@@ -42,6 +42,7 @@ impl Samples {
 fn plan() -> Plan {
     Plan {
         hostname: "web".into(),
+        machine_id: String::new(),
         time_ns: 1_795_000_000_123_456_789,
         entropy: "00ff".into(),
         disks: Disks { system: "/dev/vda".into(), image: "/dev/vdb".into(), scratch: "/dev/vdc".into() },

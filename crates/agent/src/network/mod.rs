@@ -22,7 +22,7 @@ use std::fs::File;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::net::unix::pipe;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 const INTERFACE: &str = "tap0";
 /// Packets that are read before connections are served.
@@ -45,21 +45,47 @@ pub(crate) fn set_up(network: &Network) -> Result<Option<Interface>> {
     Ok(Some(Interface { tun: tun.into() }))
 }
 
+/// The served interface.
+#[derive(Debug)]
+pub(crate) struct WayOut {
+    lives: mpsc::Sender<NewLife>,
+}
+
+/// From now on connections travel over another session; those of the old life are reset.
+struct NewLife {
+    session: Session,
+    /// Hears how many connections there were.
+    reset: oneshot::Sender<u32>,
+}
+
+impl WayOut {
+    /// Resets every connection and makes new ones over this session. Returns how many there were.
+    pub(crate) async fn renew(&self, session: Session) -> u32 {
+        let (reset, heard) = oneshot::channel();
+        let _ = self.lives.send(NewLife { session, reset }).await;
+        heard.await.unwrap_or(0)
+    }
+}
+
 impl Interface {
     /// Serves the interface for as long as the guest lives.
-    pub(crate) async fn serve(self, session: Session) {
-        if let Err(error) = self.run(session).await {
-            eprintln!("fcvm-agent: the network ended: {error:#}");
-        }
+    pub(crate) fn serve(self, session: Session) -> WayOut {
+        let (lives, new_lives) = mpsc::channel(1);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = self.run(session, new_lives).await {
+                eprintln!("fcvm-agent: the network ended: {error:#}");
+            }
+        });
+        WayOut { lives }
     }
 
-    async fn run(self, session: Session) -> Result<()> {
+    async fn run(self, session: Session, mut new_lives: mpsc::Receiver<NewLife>) -> Result<()> {
         let writer = Rc::new(self.tun.try_clone().context("share the interface")?);
         let reader = pipe::Receiver::from_file_unchecked(self.tun).context("watch the interface")?;
         let moved = Rc::new(Notify::new());
         let mut device = Device::new(writer.clone());
         let mut tcp = tcp::Connections::new(&mut device, session.clone(), moved.clone());
-        let mut udp = udp::Flows::new(session, writer);
+        let mut udp = udp::Flows::new(session, writer.clone());
         let mut buffer = vec![0; MTU as usize];
         loop {
             for _ in 0..BATCH {
@@ -76,6 +102,10 @@ impl Interface {
                 ready = reader.readable() => ready.context("watch the interface")?,
                 () = moved.notified() => {}
                 () = pause(wait) => {}
+                Some(NewLife { session, reset }) = new_lives.recv() => {
+                    let _ = reset.send(tcp.renew(&mut device, session.clone()));
+                    udp = udp::Flows::new(session, writer.clone());
+                }
             }
         }
     }

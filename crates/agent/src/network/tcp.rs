@@ -100,6 +100,21 @@ impl Connections {
         Some(Duration::from_micros(delay.total_micros()))
     }
 
+    /// Resets every connection, since their other ends are another machine's; makes further ones over this session.
+    /// Returns how many there were.
+    pub(super) fn renew(&mut self, device: &mut Device, session: Session) -> u32 {
+        self.session = session;
+        let pairs: Vec<Pair> = self.known.keys().copied().collect();
+        let count = u32::try_from(pairs.len()).unwrap_or(u32::MAX);
+        for pair in pairs {
+            if let Some(connection) = self.known.get(&pair) {
+                self.sockets.get_mut::<Socket<'_>>(connection.handle).abort();
+            }
+            self.drop_after_poll(device, pair);
+        }
+        count
+    }
+
     fn now(&self) -> Instant {
         Instant::from_micros(i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX))
     }

@@ -50,9 +50,15 @@ pub fn compute(spec: &VmSpec, image: &ImageConfiguration, host: &HostFacts) -> R
             memory_limit: spec.container.memory,
             oci: oci::configuration(spec, process, &hostname),
         },
+        machine_id: machine_id(spec),
         hostname,
         network,
     })
+}
+
+/// Returns a VM's machine id: 32 hexadecimal digits, as `machine-id(5)` wants them.
+pub(crate) fn machine_id(spec: &VmSpec) -> String {
+    spec.id.as_str().chars().take(32).collect()
 }
 
 /// Returns the command that a plan runs, for `ps` and `inspect`.

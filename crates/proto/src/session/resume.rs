@@ -8,7 +8,7 @@
 //!   ended it knows the number and answers with a reset, it does not act on it twice;
 //! - else the peer has reset it.
 
-use super::{Event, Mux, Outbox, ProtocolError, StreamId};
+use super::{Event, Mux, Outbox, Parking, ProtocolError, StreamId};
 use crate::message::StreamPosition;
 use std::collections::HashMap;
 
@@ -30,6 +30,7 @@ impl Mux {
         let mut ids: Vec<_> = self.streams.keys().copied().collect();
         ids.sort_unstable();
         self.outbox = Outbox::default();
+        self.parking = Parking::Open;
         for id in ids {
             match positions.get(&id) {
                 Some(received) => self.go_on(id, *received)?,
