@@ -135,7 +135,8 @@ pub fn sha256(bytes: &[u8]) -> String {
 fn fcvm(data: &Path) -> Command {
     let program = std::env::var_os("FCVM_BIN").expect("FCVM_BIN names the fcvm under test: use `make test`");
     let mut command = Command::new(program);
-    command.env_remove("FCVM_LOG").env("FCVM_DATA_DIR", data);
+    // Neither what the developer's own settings file says nor what this shell does.
+    command.env_remove("FCVM_LOG").env("FCVM_CONFIG", "/dev/null").env("FCVM_DATA_DIR", data);
     command
 }
 

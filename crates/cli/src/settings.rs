@@ -1,5 +1,6 @@
-//! Environment and flags that say where things are, read once.
+//! Environment and flags that say where things are, read once. What the settings file may say is in [`crate::config`].
 
+use crate::config::Config;
 use crate::error::Failure;
 use fcvm_engine::{Engine, Settings};
 use std::env;
@@ -9,23 +10,44 @@ use std::path::{Path, PathBuf};
 /// The first argument of the executable when it is started anew as the monitor's jail.
 pub(crate) const JAIL_MARKER: &str = "__jail";
 
-/// Opens the engine as flags and environment say.
-pub(crate) fn engine(data_dir: Option<&Path>) -> Result<Engine, Failure> {
+/// Opens the engine on a data directory.
+pub(crate) fn engine(data_dir: &Path) -> Result<Engine, Failure> {
     Ok(Engine::open(settings(data_dir)?)?)
 }
 
 /// Reads the settings.
-pub(crate) fn settings(data_dir: Option<&Path>) -> Result<Settings, Failure> {
+pub(crate) fn settings(data_dir: &Path) -> Result<Settings, Failure> {
     let executable = env::current_exe().map_err(|error| Failure::new(format!("find this program: {error}")))?;
     let search_path = search_path();
     Ok(Settings {
-        data_dir: data_dir.map_or_else(default_data_dir, |dir| Ok(dir.to_owned()))?,
+        data_dir: data_dir.to_owned(),
         agent: agent(&executable)?,
         jail: vec![JAIL_MARKER.into()],
         registries: registries(&search_path),
         search_path,
         executable,
     })
+}
+
+/// Reads the settings files: the one of `FCVM_CONFIG` alone, or the user's over the system's.
+pub(crate) fn config() -> Result<Config, Failure> {
+    if let Some(path) = variable("FCVM_CONFIG").map(PathBuf::from) {
+        if !path.exists() {
+            return Err(Failure::new(format!("FCVM_CONFIG names {}, which is not there", path.display())));
+        }
+        return Config::read(&[path]);
+    }
+    let own = config_home().map(|dir| dir.join("fcvm/config.toml"));
+    let paths: Vec<PathBuf> = own.into_iter().chain(["/etc/fcvm/config.toml".into()]).collect();
+    Config::read(&paths)
+}
+
+/// The data directory: of the flag, the environment, the settings file, or the usual one.
+pub(crate) fn data_dir(flag: Option<PathBuf>, config: &Config) -> Result<PathBuf, Failure> {
+    let named = flag.or_else(|| variable("FCVM_DATA_DIR").map(PathBuf::from)).or_else(|| config.data_dir.clone());
+    let dir = named.map_or_else(default_data_dir, Ok)?;
+    std::path::absolute(&dir)
+        .map_err(|error| Failure::new(format!("find the data directory {}: {error}", dir.display())))
 }
 
 fn variable(name: &str) -> Option<OsString> {
@@ -36,10 +58,11 @@ fn home() -> Option<PathBuf> {
     variable("HOME").map(PathBuf::from)
 }
 
+fn config_home() -> Option<PathBuf> {
+    variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home().map(|home| home.join(".config")))
+}
+
 fn default_data_dir() -> Result<PathBuf, Failure> {
-    if let Some(dir) = variable("FCVM_DATA_DIR") {
-        return Ok(dir.into());
-    }
     if rustix::process::geteuid().is_root() {
         return Ok("/var/lib/fcvm".into());
     }
@@ -78,8 +101,7 @@ fn search_path() -> Vec<PathBuf> {
 }
 
 fn registries(search_path: &[PathBuf]) -> fcvm_image::RegistrySettings {
-    let config = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home().map(|home| home.join(".config")));
-    let containers = config.map(|config| config.join("containers"));
+    let containers = config_home().map(|config| config.join("containers"));
     let system = Path::new("/etc/containers");
     let below = |name: &str| containers.iter().map(|dir| dir.join(name)).collect::<Vec<_>>();
     let runtime = variable("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("containers/auth.json"));

@@ -1,5 +1,6 @@
 //! The command as a program: its papers, and what it says to bad input.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn fcvm(args: &[&str]) -> (tempfile::TempDir, Output) {
@@ -9,6 +10,7 @@ fn fcvm(args: &[&str]) -> (tempfile::TempDir, Output) {
         .args(args)
         .env("FCVM_DATA_DIR", dir.path())
         .env("FCVM_AGENT_BIN", "/dev/null")
+        .env("FCVM_CONFIG", "/dev/null")
         .output()
         .expect("start fcvm");
     (dir, output)
@@ -54,6 +56,34 @@ fn a_host_that_was_not_set_up_is_told_what_to_do() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(125));
     assert!(text.contains("fcvm setup"), "{text}");
+}
+
+#[test]
+fn settings_files_are_found_and_held_to_what_they_may_say() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("fcvm/config.toml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let fcvm = |config: Option<&Path>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fcvm"));
+        command.args(["ps", "-q"]).env("XDG_CONFIG_HOME", home.path()).env("FCVM_AGENT_BIN", "/dev/null");
+        command.env_remove("FCVM_DATA_DIR").env_remove("FCVM_CONFIG");
+        if let Some(config) = config {
+            command.env("FCVM_CONFIG", config);
+        }
+        command.output().unwrap()
+    };
+    std::fs::write(&file, format!("data_dir = {:?}\n", home.path().join("data"))).unwrap();
+    assert!(fcvm(None).status.success());
+    assert!(home.path().join("data/vms").is_dir());
+    std::fs::write(&file, "[run]\nmemory = '1g'\nmemroy = '2g'\n").unwrap();
+    for config in [None, Some(file.as_path())] {
+        let output = fcvm(config);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{text}");
+        assert!(text.contains("config.toml, line 3") && text.contains("memroy"), "{text}");
+    }
+    let text = String::from_utf8(fcvm(Some(Path::new("/no/such/file"))).stderr).unwrap();
+    assert!(text.contains("/no/such/file"), "{text}");
 }
 
 #[test]

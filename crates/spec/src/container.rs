@@ -49,6 +49,8 @@ pub struct ContainerSpec {
     pub cpu_milli: Option<u32>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
+    /// `--log-opt max-size` in bytes: of each of the two files of its log.
+    pub log_max_size: Option<u64>,
 }
 
 /// A file system in memory, `--tmpfs PATH[:OPTIONS]`.

@@ -1,9 +1,12 @@
 //! What was typed. Podman's grammar; a flag that is not there is refused by its name.
 
+mod environment;
 mod run;
 mod unsupported;
+mod words;
 
-pub(crate) use run::{Place, RunArgs, RunPlan, environment};
+pub(crate) use environment::environment;
+pub(crate) use run::{Place, RunArgs, RunPlan};
 
 use crate::error::Failure;
 use clap::{Args, CommandFactory, Parser, Subcommand};

@@ -1,15 +1,19 @@
 //! `run`: from flags to what is asked of the engine. Nothing below this file sees a flag.
 
+use super::environment::environment;
+use super::words::split_words;
+use crate::config::{Config, RunDefaults};
 use crate::error::Failure;
 use clap::Args;
 use fcvm_engine::{Publish, RunRequest};
 use fcvm_spec::container::parse_capability;
+use fcvm_spec::unit::parse_bytes;
 use fcvm_spec::{
-    Accel, ContainerSpec, HostEntry, KernelChoice, MachineShape, MiB, NetworkMode, PortMapping, Removal, RootKind,
-    SnapshotPolicy, Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
+    Accel, ContainerSpec, HostEntry, KernelChoice, MachineShape, MiB, PortMapping, Removal, RootKind, SnapshotPolicy,
+    Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
 };
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// `run`.
 #[derive(Debug, Args)]
@@ -114,11 +118,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
     /// Monitor: auto, qemu or firecracker
-    #[arg(long, default_value = "auto")]
-    vmm: String,
+    #[arg(long)]
+    vmm: Option<String>,
     /// What runs the guest's instructions: auto, kvm or tcg
-    #[arg(long, default_value = "auto")]
-    accel: String,
+    #[arg(long)]
+    accel: Option<String>,
+    /// Size at which a file of the log is full: max-size=10m
+    #[arg(long, value_name = "max-size=SIZE")]
+    log_opt: Vec<String>,
     /// Neither use nor make a snapshot
     #[arg(long)]
     no_snapshot: bool,
@@ -165,14 +172,15 @@ const OVERHEAD: MiB = MiB(96);
 
 impl RunArgs {
     /// Checks every flag and computes what is asked.
-    pub(crate) fn plan(self) -> Result<RunPlan, Failure> {
+    pub(crate) fn plan(mut self, config: &Config) -> Result<RunPlan, Failure> {
         use crate::stdio::Signals;
         use crate::ui::progress::Show;
         if self.restart != "no" {
             return Err(Failure::new(format!("unsupported --restart={}: only no is there yet", self.restart)));
         }
+        self.fill_in(&config.run);
         let request = RunRequest {
-            spec: self.spec()?,
+            spec: self.spec(config)?,
             pull: self.pull.parse().map_err(Failure::new)?,
             publish: if self.publish_all { Publish::Exposed } else { Publish::Named },
         };
@@ -185,7 +193,17 @@ impl RunArgs {
         })
     }
 
-    fn spec(&self) -> Result<VmSpec, Failure> {
+    /// Takes the file's defaults for what was not typed; either way of asking for memory or processors is asking.
+    fn fill_in(&mut self, defaults: &RunDefaults) {
+        if self.memory.is_none() && self.mem.is_none() {
+            self.memory.clone_from(&defaults.memory);
+        }
+        if self.cpus.is_none() && self.cpu.is_none() {
+            self.cpus = defaults.cpus;
+        }
+    }
+
+    fn spec(&self, config: &Config) -> Result<VmSpec, Failure> {
         let mut random = [0; 40];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
             .map_err(|error| Failure::new(format!("ask the kernel for random bytes: {error}")))?;
@@ -200,9 +218,12 @@ impl RunArgs {
             name: self.name.as_ref().map_or_else(|| Ok(VmName::from_seed(seed)), |name| name.parse())?,
             image: self.image()?,
             root: if self.rootfs { RootKind::Directory } else { RootKind::Image },
-            container: self.container()?,
-            machine: self.machine()?,
-            network: self.network.as_ref().map_or(Ok(NetworkMode::Default), |mode| mode.parse())?,
+            container: self.container(config)?,
+            machine: self.machine(&config.run)?,
+            network: match &self.network {
+                Some(mode) => mode.parse()?,
+                None => config.run.network.unwrap_or_default(),
+            },
             ports,
             removal: if self.rm { Removal::Automatic } else { Removal::Keep },
             stdin: if self.interactive { Stdin::Carried } else { Stdin::Null },
@@ -219,7 +240,7 @@ impl RunArgs {
         dir.ok_or_else(|| Failure::new(format!("--rootfs wants a directory; {:?} is none", self.image)))
     }
 
-    fn container(&self) -> Result<ContainerSpec, Failure> {
+    fn container(&self, config: &Config) -> Result<ContainerSpec, Failure> {
         let all = |texts: &[String]| texts.iter().map(|text| parse_capability(text)).collect::<Result<Vec<_>, _>>();
         Ok(ContainerSpec {
             command: self.command()?,
@@ -242,6 +263,7 @@ impl RunArgs {
             memory: self.memory.as_ref().map(|text| text.parse::<MiB>()).transpose()?.map(MiB::bytes),
             cpu_milli: self.cpus.map(cpu_milli).transpose()?,
             labels: labels(&self.label),
+            log_max_size: log_max_size(&self.log_opt)?.or(config.log_max_size()),
         })
     }
 
@@ -252,7 +274,7 @@ impl RunArgs {
         }
     }
 
-    fn machine(&self) -> Result<MachineShape, Failure> {
+    fn machine(&self, defaults: &RunDefaults) -> Result<MachineShape, Failure> {
         let memory = match (&self.memory, self.mem) {
             (Some(text), _) => MiB(text.parse::<MiB>()?.0.saturating_add(OVERHEAD.0)),
             (None, Some(mib)) => MiB(mib),
@@ -278,15 +300,21 @@ impl RunArgs {
             cpus,
             memory,
             kernel: self.kernel.clone().map_or(KernelChoice::Default, KernelChoice::File),
-            vmm: choice(
-                "--vmm",
-                &self.vmm,
-                &[("auto", VmmChoice::Auto), ("qemu", VmmChoice::Qemu), ("firecracker", VmmChoice::Firecracker)],
-            )?,
-            accel: choice("--accel", &self.accel, &[("auto", Accel::Auto), ("kvm", Accel::Kvm), ("tcg", Accel::Tcg)])?,
+            vmm: match &self.vmm {
+                Some(text) => choice("--vmm", text, &VMMS)?,
+                None => defaults.vmm.unwrap_or_default(),
+            },
+            accel: match &self.accel {
+                Some(text) => choice("--accel", text, &ACCELS)?,
+                None => defaults.accel.unwrap_or_default(),
+            },
         })
     }
 }
+
+const VMMS: [(&str, VmmChoice); 3] =
+    [("auto", VmmChoice::Auto), ("qemu", VmmChoice::Qemu), ("firecracker", VmmChoice::Firecracker)];
+const ACCELS: [(&str, Accel); 3] = [("auto", Accel::Auto), ("kvm", Accel::Kvm), ("tcg", Accel::Tcg)];
 
 fn choice<T: Copy>(flag: &str, text: &str, known: &[(&str, T)]) -> Result<T, Failure> {
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
@@ -319,6 +347,15 @@ fn entrypoint(text: &str) -> Result<Vec<String>, Failure> {
     Ok(Some(text.to_owned()).filter(|text| !text.is_empty()).into_iter().collect())
 }
 
+/// Of podman's options of a log, only the size makes sense here.
+fn log_max_size(options: &[String]) -> Result<Option<u64>, Failure> {
+    let size = |option: &String| match option.split_once('=') {
+        Some(("max-size", size)) => Ok(parse_bytes(size)?),
+        _ => Err(Failure::new(format!("unsupported --log-opt {option:?}: only max-size=SIZE is there"))),
+    };
+    Ok(options.iter().map(size).collect::<Result<Vec<u64>, Failure>>()?.last().copied())
+}
+
 fn labels(texts: &[String]) -> BTreeMap<String, String> {
     let split = |text: &String| {
         text.split_once('=').map_or((text.clone(), String::new()), |(k, v)| (k.to_owned(), v.to_owned()))
@@ -326,89 +363,9 @@ fn labels(texts: &[String]) -> BTreeMap<String, String> {
     texts.iter().map(split).collect()
 }
 
-/// Variables of files, then of flags: `KEY=VALUE`, or `KEY` for its value here (nothing if it has none).
-pub(crate) fn environment(files: &[PathBuf], flags: &[String]) -> Result<Vec<String>, Failure> {
-    let mut env = Vec::new();
-    for file in files {
-        env.extend(environment_file(file)?);
-    }
-    for flag in flags {
-        env.extend(variable(flag)?);
-    }
-    Ok(env)
-}
-
-fn environment_file(path: &Path) -> Result<Vec<String>, Failure> {
-    let failed = |why: &dyn std::fmt::Display| Failure::new(format!("read the variables of {}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-    let mut env = Vec::new();
-    for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        env.extend(variable(line)?);
-    }
-    Ok(env)
-}
-
-fn variable(text: &str) -> Result<Option<String>, Failure> {
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_owned())),
-        None => (text, None),
-    };
-    if name.is_empty() || text.contains('\0') {
-        return Err(Failure::new("invalid variable: KEY=VALUE or KEY is expected"));
-    }
-    let value = match value {
-        Some(value) => Some(value),
-        None => std::env::var_os(name)
-            .map(|value| {
-                value
-                    .into_string()
-                    .map_err(|_| Failure::new(format!("the value of {name} is not UTF-8; it cannot be passed on")))
-            })
-            .transpose()?,
-    };
-    Ok(value.map(|value| format!("{name}={value}")))
-}
-
-/// Splits a command line as a POSIX shell splits words, without expanding anything.
-fn split_words(text: &str) -> Result<Vec<String>, Failure> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '\'' => {
-                let inside: String = characters.by_ref().take_while(|c| *c != '\'').collect();
-                word.get_or_insert_default().push_str(&inside);
-            }
-            '"' => quoted(&mut characters, word.get_or_insert_default()),
-            '\\' => word.get_or_insert_default().extend(characters.next()),
-            c if c.is_whitespace() => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    Ok(words)
-}
-
-fn quoted(characters: &mut std::str::Chars<'_>, word: &mut String) {
-    while let Some(character) = characters.next() {
-        match character {
-            '"' => return,
-            '\\' => word.extend(characters.next()),
-            c => word.push(c),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_string_is_split_as_a_shell_splits_it() {
-        let words = split_words(r#"sh -c "echo \"a b\"" 'c d' e\ f "" "#).unwrap();
-        assert_eq!(words, ["sh", "-c", r#"echo "a b""#, "c d", "e f", ""]);
-    }
 
     #[test]
     fn an_entrypoint_is_a_program_a_list_or_nothing() {

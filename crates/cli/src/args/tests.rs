@@ -1,15 +1,20 @@
 use super::*;
-use fcvm_spec::{MiB, Removal};
+use crate::config::Config;
+use fcvm_spec::{Accel, MiB, NetworkMode, Removal};
 
 fn plan(line: &str) -> Result<RunPlan, String> {
+    plan_with(line, &Config::default())
+}
+
+fn plan_with(line: &str, config: &Config) -> Result<RunPlan, String> {
     let words = line.split_whitespace().map(OsString::from);
     let cli = parse(words).map_err(|failure| failure.text())?;
     match cli.verb {
         Verb::Podman(verb) => match *verb {
-            PodmanVerb::Run(args) => args.plan().map_err(|failure| failure.text()),
+            PodmanVerb::Run(args) => args.plan(config).map_err(|failure| failure.text()),
             _ => panic!("not run"),
         },
-        Verb::Direct(PodmanVerb::Run(args)) => args.plan().map_err(|failure| failure.text()),
+        Verb::Direct(PodmanVerb::Run(args)) => args.plan(config).map_err(|failure| failure.text()),
         _ => panic!("not run"),
     }
 }
@@ -31,6 +36,19 @@ fn memory_and_processors_shape_the_machine_and_the_container() {
     assert_eq!((spec.container.memory, spec.container.cpu_milli), (Some(512 << 20), Some(1500)));
     let spec = plan("fcvm run --mem 300 --cpu 3 img").unwrap().request.spec;
     assert_eq!((spec.machine.memory, spec.machine.cpus, spec.container.memory), (MiB(300), 3, None));
+}
+
+#[test]
+fn a_flag_wins_over_the_settings_file() {
+    let text = "[run]\nmemory = '256m'\ncpus = 3\nnetwork = 'none'\naccel = 'tcg'\n[log]\nmax_size = '1m'\n";
+    let config: Config = toml::from_str(text).unwrap();
+    let spec = |line: &str| plan_with(line, &config).unwrap().request.spec;
+    let default = spec("fcvm run img");
+    assert_eq!((default.machine.cpus, default.container.memory), (3, Some(256 << 20)));
+    assert_eq!((default.network, default.container.log_max_size), (NetworkMode::None, Some(1 << 20)));
+    let typed = spec("fcvm run --mem 512 --cpu 1 --net rootless --accel auto --log-opt max-size=2m img");
+    assert_eq!((typed.machine.cpus, typed.machine.memory, typed.container.memory), (1, MiB(512), None));
+    assert_eq!((typed.machine.accel, typed.container.log_max_size), (Accel::Auto, Some(2 << 20)));
 }
 
 #[test]

@@ -18,7 +18,7 @@ struct Finding {
     mend: Option<String>,
 }
 
-pub(super) fn doctor(args: &DoctorArgs, data_dir: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(super) fn doctor(args: &DoctorArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let settings = settings::settings(data_dir)?;
     let store = Store::open(&settings.data_dir)?;
     let mut findings: Vec<Finding> = fcvm_artifacts::requirements(&settings.search_path)

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs a command and ends as it ended.
-pub(super) fn exec(args: ExecArgs, data_dir: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(super) fn exec(args: ExecArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
     let exec = Exec {
         command: args.command,

@@ -10,7 +10,7 @@ use fcvm_image::{Archive, Credentials, Image, PullPolicy, Tls};
 use serde_json::{Value, json};
 use std::path::Path;
 
-pub(super) fn images(args: &ImagesArgs, data_dir: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn images(args: &ImagesArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
     let images = engine.images().store().list()?;
     let rows: Vec<Value> = images.iter().flat_map(|image| rows(image, args.no_trunc)).collect();
@@ -62,7 +62,7 @@ fn short(digest: &str) -> String {
     digest.trim_start_matches("sha256:").chars().take(12).collect()
 }
 
-pub(super) fn pull(args: &PullArgs, data_dir: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn pull(args: &PullArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
     let display = Display::new(if args.quiet { Show::Nothing } else { Show::Progress });
     let mut options = engine.pull_options(PullPolicy::Always);
@@ -87,7 +87,7 @@ fn credentials(text: &str) -> Result<Credentials, Failure> {
     Ok(Credentials { user: user.to_owned(), password: password.to_owned() })
 }
 
-pub(super) fn load(args: &LoadArgs, data_dir: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn load(args: &LoadArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
     let display = Display::new(if args.quiet { Show::Nothing } else { Show::Progress });
     let options = engine.pull_options(PullPolicy::Never);
@@ -102,7 +102,7 @@ pub(super) fn load(args: &LoadArgs, data_dir: Option<&Path>) -> Result<(), Failu
     Ok(())
 }
 
-pub(super) fn rmi(args: RmiArgs, data_dir: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn rmi(args: RmiArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
     let store = engine.images().store();
     let mut names = args.images;

@@ -12,7 +12,7 @@ use fcvm_store::VmRecord;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-pub(super) fn inspect(args: &InspectArgs, data_dir: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn inspect(args: &InspectArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
     let rows: Vec<Value> = args.names.iter().map(|name| inspect_one(&engine, name)).collect::<Result<_, _>>()?;
     let text = match args.format.as_deref() {

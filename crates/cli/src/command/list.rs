@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Lists VMs as podman lists containers.
-pub(super) fn ps(args: &ListArgs, data_dir: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn ps(args: &ListArgs, data_dir: &Path) -> Result<(), Failure> {
     show(
         args,
         data_dir,
@@ -25,7 +25,7 @@ pub(super) fn ps(args: &ListArgs, data_dir: Option<&Path>) -> Result<(), Failure
 }
 
 /// Lists all VMs with what runs them.
-pub(super) fn ls(mut args: ListArgs, data_dir: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn ls(mut args: ListArgs, data_dir: &Path) -> Result<(), Failure> {
     args.all = true;
     show(&args, data_dir, &["NAME", "ID", "IMAGE", "STATUS", "CPUS", "MEMORY", "MONITOR", "OWNER"], |record, args| {
         let row = row(record, args);
@@ -36,7 +36,7 @@ pub(super) fn ls(mut args: ListArgs, data_dir: Option<&Path>) -> Result<(), Fail
 
 fn show(
     args: &ListArgs,
-    data_dir: Option<&Path>,
+    data_dir: &Path,
     header: &[&str],
     cells: impl Fn(&VmRecord, &ListArgs) -> Vec<String>,
 ) -> Result<(), Failure> {
@@ -64,7 +64,7 @@ fn show(
     Ok(())
 }
 
-fn records(args: &ListArgs, data_dir: Option<&Path>) -> Result<Vec<VmRecord>, Failure> {
+fn records(args: &ListArgs, data_dir: &Path) -> Result<Vec<VmRecord>, Failure> {
     let engine = settings::engine(data_dir)?;
     let filters: Vec<Filter> = args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<_, _>>()?;
     let explicit = filters.iter().any(|filter| matches!(filter, Filter::Status(_)));

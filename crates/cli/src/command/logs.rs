@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use std::io::{self, Write};
 use std::path::Path;
 
-pub(super) fn logs(args: &LogsArgs, data_dir: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn logs(args: &LogsArgs, data_dir: &Path) -> Result<(), Failure> {
     let vm = settings::engine(data_dir)?.store().find_vm(&args.name)?;
     let filter =
         Filter { since: time(args.since.as_deref())?, until: time(args.until.as_deref())?, tail: tail(&args.tail)? };

@@ -13,30 +13,39 @@ mod setup;
 mod vm;
 
 use crate::args::{Cli, PodmanVerb, Verb};
+use crate::config::Config;
 use crate::error::Failure;
+use crate::settings;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Does what was asked.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let data_dir = cli.data_dir;
+    let flag = cli.data_dir;
     match cli.verb {
-        Verb::Podman(verb) => podman(*verb, data_dir),
-        Verb::Direct(verb) => podman(verb, data_dir),
-        Verb::Setup(args) => done(setup::setup(&args, data_dir.as_deref())),
-        Verb::Doctor(args) => doctor::doctor(&args, data_dir.as_deref()),
-        Verb::Ls(args) => done(list::ls(args, data_dir.as_deref())),
+        Verb::Podman(verb) => podman(*verb, flag),
+        Verb::Direct(verb) => podman(verb, flag),
+        Verb::Setup(args) => done(setup::setup(&args, &place(flag)?.1)),
+        Verb::Doctor(args) => doctor::doctor(&args, &place(flag)?.1),
+        Verb::Ls(args) => done(list::ls(args, &place(flag)?.1)),
+        Verb::Owner { report } => owner::own(report, &place(flag)?.1),
         Verb::Completions { shell } => done(papers::completions(shell)),
         Verb::Man { dir } => done(papers::man(&dir)),
-        Verb::Owner { report } => owner::own(report, data_dir.as_deref()),
     }
 }
 
-fn podman(verb: PodmanVerb, data_dir: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    let data_dir = data_dir.as_deref();
+/// What the settings files say, and where data is. Read only by verbs that need it: papers are made anywhere.
+fn place(flag: Option<PathBuf>) -> Result<(Config, PathBuf), Failure> {
+    let config = settings::config()?;
+    let data_dir = settings::data_dir(flag, &config)?;
+    Ok((config, data_dir))
+}
+
+fn podman(verb: PodmanVerb, flag: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    let (config, data_dir) = &place(flag)?;
     match verb {
-        PodmanVerb::Run(args) => run::run(*args, data_dir),
+        PodmanVerb::Run(args) => run::run(*args, config, data_dir),
         PodmanVerb::Exec(args) => exec::exec(args, data_dir),
         PodmanVerb::Ps(args) => done(list::ps(&args, data_dir)),
         PodmanVerb::Logs(args) => done(logs::logs(&args, data_dir)),

@@ -51,7 +51,7 @@ pub(super) fn start(request: &RunRequest, data_dir: &Path) -> Result<String, Fai
 }
 
 /// Owns a VM: the other half of [`start`].
-pub(super) fn own(report: i32, data_dir: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(super) fn own(report: i32, data_dir: &Path) -> Result<ExitCode, Failure> {
     let report = File::from(fcvm_sys::guest::take_inherited(report)?);
     let _ = rustix::process::setsid();
     let reporter = Reporter { display: Display::new(Show::Nothing), report: Mutex::new(Some(report)) };
@@ -62,7 +62,7 @@ pub(super) fn own(report: i32, data_dir: Option<&Path>) -> Result<ExitCode, Fail
     outcome
 }
 
-fn run(data_dir: Option<&Path>, reporter: &Reporter) -> Result<ExitCode, Failure> {
+fn run(data_dir: &Path, reporter: &Reporter) -> Result<ExitCode, Failure> {
     let mut told = Vec::new();
     io::stdin().read_to_end(&mut told)?;
     let request: RunRequest = serde_json::from_slice(&told)?;

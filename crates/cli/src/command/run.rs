@@ -2,6 +2,7 @@
 
 use super::{block_on, owner};
 use crate::args::{Place, RunArgs, RunPlan};
+use crate::config::Config;
 use crate::error::Failure;
 use crate::stdio::{self, Stdin};
 use crate::ui::progress::Display;
@@ -15,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Runs a container in a new VM.
-pub(super) fn run(args: RunArgs, data_dir: Option<&Path>) -> Result<ExitCode, Failure> {
-    let plan = args.plan()?;
+pub(super) fn run(args: RunArgs, config: &Config, data_dir: &Path) -> Result<ExitCode, Failure> {
+    let plan = args.plan(config)?;
     let cidfile = plan.cidfile.as_deref().map(CidFile::create).transpose()?;
     let ran = match plan.place {
         Place::Foreground => foreground(plan, data_dir, cidfile.as_ref()),
@@ -30,7 +31,7 @@ pub(super) fn run(args: RunArgs, data_dir: Option<&Path>) -> Result<ExitCode, Fa
     ran
 }
 
-fn foreground(mut plan: RunPlan, data_dir: Option<&Path>, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
+fn foreground(mut plan: RunPlan, data_dir: &Path, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
     fetch(&engine, &mut plan)?;
     let stdin = match plan.request.spec.stdin {
@@ -58,7 +59,7 @@ pub(super) fn is_broken_pipe(written: &io::Result<()>) -> bool {
     written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn background(mut plan: RunPlan, data_dir: Option<&Path>, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
+fn background(mut plan: RunPlan, data_dir: &Path, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
     fetch(&engine, &mut plan)?;
     let id = owner::start(&plan.request, engine.store().root())?;

@@ -8,7 +8,7 @@ use fcvm_artifacts::{Artifacts, SetupOptions};
 use fcvm_store::Store;
 use std::path::Path;
 
-pub(super) fn setup(args: &SetupArgs, data_dir: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn setup(args: &SetupArgs, data_dir: &Path) -> Result<(), Failure> {
     let settings = settings::settings(data_dir)?;
     let store = Store::open(&settings.data_dir)?;
     let artifacts = Artifacts::open(&store.artifacts_dir())?;

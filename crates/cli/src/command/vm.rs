@@ -17,21 +17,21 @@ enum Every {
     Any,
 }
 
-pub(super) fn stop(args: StopArgs, data_dir: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(super) fn stop(args: StopArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
     let names = names(&engine, args.names, args.all.then_some(Every::Running))?;
     let timeout = args.time.map(|seconds| Duration::from_secs(seconds.into()));
     each(&names, async |name| engine.stop(name, timeout).await.map(|_| name.to_owned()))
 }
 
-pub(super) fn kill(args: KillArgs, data_dir: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(super) fn kill(args: KillArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
     let signal: Signal = args.signal.parse()?;
     let names = names(&engine, args.names, args.all.then_some(Every::Running))?;
     each(&names, async |name| engine.kill(name, signal, false).await.map(|_| name.to_owned()))
 }
 
-pub(super) fn rm(args: RmArgs, data_dir: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(super) fn rm(args: RmArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     /// Podman's default for `rm -f`.
     const TIMEOUT_S: u32 = 10;
     let engine = settings::engine(data_dir)?;
@@ -48,12 +48,12 @@ pub(super) fn rm(args: RmArgs, data_dir: Option<&Path>) -> Result<ExitCode, Fail
     })
 }
 
-pub(super) fn wait(args: NamesArgs, data_dir: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(super) fn wait(args: NamesArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
     each(&args.names, async |name| engine.wait(name).await.map(|code| code.to_string()))
 }
 
-pub(super) fn port(args: &PortArgs, data_dir: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn port(args: &PortArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
     let record = engine.store().find_vm(&args.name)?.record()?;
     let Some(wanted) = &args.port else {

@@ -39,7 +39,8 @@ pub(super) async fn drive(
         advance(record, Event::Started);
         record.started_ns = Some(now_ns());
     })?;
-    let log = LogWriter::open(vm.dir().path(), LogWriter::DEFAULT_LIMIT)?;
+    let log_limit = vm.record().spec.container.log_max_size.unwrap_or(LogWriter::DEFAULT_LIMIT);
+    let log = LogWriter::open(vm.dir().path(), log_limit)?;
     let output = tokio::spawn(pump_output(container.receiver, log, attachment.output.take()));
     let (signals, forwarded) = tokio::sync::mpsc::channel(8);
     let input = tokio::spawn(pump_input(container.sender, attachment.stdin.take(), forwarded));
