@@ -140,14 +140,29 @@ fn fcvm(data: &Path) -> Command {
     command
 }
 
-/// What `fcvm setup` makes, made once for all tests.
+/// What `fcvm setup` makes, made once for all tests: again only when the programs have changed.
 fn shared_artifacts() -> PathBuf {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e");
     fs::create_dir_all(&shared).expect("make the shared directory");
     let lock = File::create(shared.join("lock")).expect("make the shared lock");
     lock.lock().expect("take the shared lock");
+    let (stamp, programs) = (shared.join("stamp"), programs());
+    if fs::read_to_string(&stamp).is_ok_and(|known| known == programs) {
+        return shared.join("artifacts");
+    }
     let mut setup = fcvm(&shared);
     setup.args(["setup", "--quiet"]);
     Started::new(setup, Vec::new()).finish().ok();
+    fs::write(&stamp, programs).expect("write the shared stamp");
     shared.join("artifacts")
+}
+
+/// The programs under test, each with when it was made.
+fn programs() -> String {
+    let program = |variable: &str| {
+        let path = std::env::var_os(variable)?;
+        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
+        Some(format!("{} {modified:?}\n", Path::new(&path).display()))
+    };
+    ["FCVM_BIN", "FCVM_AGENT_BIN"].into_iter().filter_map(program).collect()
 }
