@@ -153,7 +153,7 @@ impl Artifacts {
         if !template.is_file() {
             return Err(Error::NotSetUp);
         }
-        scratch::copy(&template, to)
+        Ok(fcvm_store::sparse::copy(&template, to)?)
     }
 
     /// The release of the kernel in use.

@@ -5,38 +5,50 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A VM's id: 64 lower-case hexadecimal digits, as podman's container ids.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct VmId(String);
+macro_rules! hex_id {
+    ($(#[$doc:meta])* $type:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
 
-impl VmId {
-    /// Makes an id of 32 random bytes.
-    pub fn from_random(bytes: [u8; 32]) -> Self {
-        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-    }
+        impl $type {
+            /// Makes an id of 32 random bytes.
+            pub fn from_random(bytes: [u8; 32]) -> Self {
+                Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+            }
 
-    /// Returns the first twelve digits, which is what people see.
-    pub fn short(&self) -> &str {
-        &self.0[..12]
-    }
+            /// Returns the first twelve digits, which is what people see.
+            pub fn short(&self) -> &str {
+                &self.0[..12]
+            }
 
-    /// Returns all digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for VmId {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if text.len() == 64 && text.bytes().all(hex) {
-            return Ok(Self(text.to_owned()));
+            /// Returns all digits.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-        Err(Invalid::new("VM id", text, "64 hexadecimal digits are expected"))
-    }
+
+        impl FromStr for $type {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+                if text.len() == 64 && text.bytes().all(hex) {
+                    return Ok(Self(text.to_owned()));
+                }
+                Err(Invalid::new($what, text, "64 hexadecimal digits are expected"))
+            }
+        }
+    };
+}
+hex_id! {
+    /// A VM's id: 64 lower-case hexadecimal digits, as podman's container ids.
+    VmId, "VM id"
+}
+hex_id! {
+    /// A snapshot's id, of the same form.
+    SnapshotId, "snapshot id"
 }
 
 /// A VM's name: `[a-zA-Z0-9][a-zA-Z0-9_.-]*` as in podman, and short enough for a file name.
@@ -100,6 +112,7 @@ macro_rules! text_like {
     };
 }
 text_like!(VmId);
+text_like!(SnapshotId);
 text_like!(VmName);
 
 const ADJECTIVES: &[&str] = &[

@@ -13,7 +13,7 @@ pub mod unit;
 mod vm;
 
 pub use container::{ContainerSpec, HostEntry, Tmpfs, Ulimit};
-pub use id::{VmId, VmName};
+pub use id::{SnapshotId, VmId, VmName};
 pub use lifecycle::Phase;
 pub use network::NetworkMode;
 pub use port::{PortMapping, Protocol};

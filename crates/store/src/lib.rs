@@ -13,6 +13,10 @@
 //!     console.log      the last of the serial console
 //!     scratch.ext4     what the VM wrote
 //!     run/             the monitor's world: `/run/vm`
+//!     memory, image.erofs, system.erofs
+//!                      of a VM that was restored: links to files of its snapshot
+//!   snapshots/ID/      see [`snapshot`]
+//!   tags/NAME          the id of the snapshot that has a tag
 //!   images/            of the `image` room
 //!   artifacts/         of the `artifacts` room
 //! ```
@@ -24,10 +28,12 @@ pub mod file;
 pub mod log;
 mod name;
 mod record;
+pub mod snapshot;
+pub mod sparse;
 mod sweep;
 mod vm;
 
-pub use record::{Ended, Monitor, Owner, VmRecord};
+pub use record::{Ended, Monitor, Owner, Receipt, Restored, VmRecord};
 pub use sweep::Swept;
 pub use vm::{OwnedVm, VmDir};
 
@@ -85,8 +91,27 @@ pub enum Error {
     /// No VM has this name or id.
     #[error("no VM with name or id {0:?}")]
     NoSuchVm(String),
-    /// Several VMs have ids that begin so.
-    #[error("several VMs have ids that begin with {0:?}; give more digits")]
+    /// No snapshot has this tag or id.
+    #[error("no snapshot with tag or id {0:?}; `fcvm snapshot ls` lists them")]
+    NoSuchSnapshot(String),
+    /// A snapshot cannot be used as it is.
+    #[error("the snapshot {} is damaged: {reason}; `fcvm snapshot rm -f` removes it", path.display())]
+    DamagedSnapshot {
+        /// Its manifest.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A later fcvm made the snapshot.
+    #[error("the snapshot {} has format {found}, this fcvm knows format {}", path.display(), snapshot::FORMAT)]
+    FutureSnapshot {
+        /// Its manifest.
+        path: PathBuf,
+        /// Its version.
+        found: String,
+    },
+    /// Several VMs or snapshots have ids that begin so.
+    #[error("several have ids that begin with {0:?}; give more digits")]
     Ambiguous(String),
 }
 
@@ -104,7 +129,7 @@ impl Store {
         // Traversable but not listable for others: an unprivileged monitor of root's reaches its disks through it.
         store.make_dir(&store.root, 0o711)?;
         store.check_format()?;
-        for dir in ["names", "vms"] {
+        for dir in ["names", "vms", "snapshots", "tags"] {
             store.make_dir(&store.root.join(dir), 0o711)?;
         }
         Ok(store)

@@ -1,6 +1,6 @@
 //! What was asked for a VM and what became of it.
 
-use fcvm_spec::{Phase, PortMapping, VmSpec};
+use fcvm_spec::{Phase, PortMapping, SnapshotId, VmSpec};
 use serde::{Deserialize, Serialize};
 
 /// The record of one VM. Its owner alone writes it; what a later version adds has a default.
@@ -29,9 +29,45 @@ pub struct VmRecord {
     /// The ports that the owner really listens on.
     #[serde(default)]
     pub ports: Vec<PortMapping>,
+    /// What it was restored from, if it did not boot.
+    #[serde(default)]
+    pub restored: Option<Restored>,
     /// How it ended.
     #[serde(default)]
     pub ended: Option<Ended>,
+}
+
+/// How a VM came out of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// What was found and made, once all of it was right.
+    #[serde(default)]
+    pub receipt: Option<Receipt>,
+}
+
+/// What was checked before anyone could see a restored VM. A line that fails is an error instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Names the restore.
+    pub epoch: String,
+    /// How far the guest's clock was from the host's, in nanoseconds; negative: behind.
+    pub clock_before_ns: i64,
+    /// The same after it was set, as the host sees it.
+    pub clock_after_ns: i64,
+    /// The first bytes of the guest's random pool after it was seeded, as hex.
+    pub random: String,
+    /// The guest's host name.
+    pub hostname: String,
+    /// The guest's machine id.
+    pub machine_id: String,
+    /// TCP connections of the old life that were reset.
+    pub connections: u32,
+    /// Which use of its link this is for the guest.
+    pub generation: u64,
+    /// From the beginning of the monitor to the guest's report, in microseconds.
+    pub restore_us: u64,
 }
 
 /// A process, by what cannot be confused with a later one of the same number.

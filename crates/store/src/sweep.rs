@@ -29,6 +29,7 @@ impl Store {
 
     /// Ends every VM whose owner is gone. Quick where there is nothing to do: one open and one lock per live VM.
     pub fn sweep(&self) -> Result<Vec<Swept>, Error> {
+        self.sweep_snapshots()?;
         let candidates = self.abandoned()?;
         if candidates.is_empty() {
             return Ok(Vec::new());

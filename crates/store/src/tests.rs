@@ -25,6 +25,7 @@ fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
         image_digest: None,
         command: Vec::new(),
         ports: Vec::new(),
+        restored: None,
         ended: None,
     }
 }

@@ -142,6 +142,7 @@ fn new_record(spec: VmSpec) -> VmRecord {
         image_digest: None,
         command: Vec::new(),
         ports: Vec::new(),
+        restored: None,
         ended: None,
     }
 }

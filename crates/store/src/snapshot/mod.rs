@@ -1,0 +1,380 @@
+//! Snapshots on disk. A snapshot is a directory that stands by itself: what it shares with images, artifacts and other
+//! snapshots are links to the same files, so removing any of those never hurts it.
+//!
+//! ```text
+//! snapshots/ID/          mode 0700; called ID.new until it is whole
+//!   manifest             see [`manifest`]
+//!   lock                 held shared while a VM is restored from it, exclusively while it is made or removed
+//!   memory               the guest's memory; of a snapshot of a restored VM a link to the memory it was restored from
+//!   pages                of the latter, the pages that differ
+//!   devices              the state of processors and devices
+//!   scratch.ext4         the disk of the VM's own writes
+//!   system.erofs, image.erofs    links to the read-only disks
+//! ```
+
+pub mod manifest;
+
+pub use manifest::{ContainerState, FORMAT, FileEntry, Kind, Manifest, SavedMachine, Source};
+
+use crate::{Error, Store, VmDir, file, sparse};
+use fcvm_spec::{SnapshotId, VmName};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The names of a snapshot's files.
+pub mod name {
+    /// The guest's memory.
+    pub const MEMORY: &str = "memory";
+    /// Pages that take the place of those in the memory.
+    pub const PAGES: &str = "pages";
+    /// Processors and devices.
+    pub const DEVICES: &str = "devices";
+    /// The VM's own writes.
+    pub const SCRATCH: &str = "scratch.ext4";
+    /// The guest system.
+    pub const SYSTEM: &str = "system.erofs";
+    /// The image.
+    pub const IMAGE: &str = "image.erofs";
+    pub(super) const MANIFEST: &str = "manifest";
+    pub(super) const LOCK: &str = "lock";
+}
+
+/// A snapshot that is whole.
+#[derive(Clone, Debug)]
+pub struct SnapshotDir {
+    id: SnapshotId,
+    path: PathBuf,
+    store: Store,
+}
+
+/// A snapshot in the making. Dropped before it is whole it leaves nothing.
+#[derive(Debug)]
+pub struct Staging {
+    id: SnapshotId,
+    path: PathBuf,
+    store: Store,
+    _lock: File,
+}
+
+/// Keeps a snapshot from being removed.
+#[derive(Debug)]
+pub struct SnapshotHold {
+    _lock: File,
+}
+
+/// How much room a snapshot takes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// What its files hold, holes included.
+    pub apparent: u64,
+    /// What they take on disk.
+    pub real: u64,
+    /// That part of it which others share.
+    pub shared: u64,
+}
+
+impl Store {
+    fn snapshots_dir(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    fn tag_path(&self, tag: &VmName) -> PathBuf {
+        self.root.join("tags").join(tag.as_str())
+    }
+
+    fn snapshot_dir(&self, id: SnapshotId) -> SnapshotDir {
+        SnapshotDir { path: self.snapshots_dir().join(id.as_str()), id, store: self.clone() }
+    }
+
+    /// Begins a snapshot.
+    pub fn begin_snapshot(&self, id: SnapshotId) -> Result<Staging, Error> {
+        let path = self.snapshots_dir().join(format!("{id}.new"));
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::file("create directory", &path))?;
+        let lock = lock_of(&path).and_then(|lock| {
+            lock.lock().map_err(Error::file("lock", &path))?;
+            Ok(lock)
+        });
+        match lock {
+            Ok(lock) => Ok(Staging { id, path, store: self.clone(), _lock: lock }),
+            Err(error) => {
+                let _ = file::remove_tree(&path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns every snapshot, in no order.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotDir>, Error> {
+        let path = self.snapshots_dir();
+        let entries = fs::read_dir(&path).map_err(Error::file("list", &path))?;
+        let id = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+        Ok(entries.filter_map(id).map(|id| self.snapshot_dir(id)).collect())
+    }
+
+    /// Finds a snapshot by tag, id, or the beginning of an id.
+    pub fn find_snapshot(&self, text: &str) -> Result<SnapshotDir, Error> {
+        if let Ok(tag) = text.parse::<VmName>()
+            && let Some(id) = self.tagged(&tag)?
+        {
+            let dir = self.snapshot_dir(id);
+            if dir.path.is_dir() {
+                return Ok(dir);
+            }
+        }
+        let missing = || Error::NoSuchSnapshot(text.chars().take(80).collect());
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.is_empty() || text.len() > 64 || !text.bytes().all(hex) {
+            return Err(missing());
+        }
+        let mut found = self.snapshots()?.into_iter().filter(|snapshot| snapshot.id.as_str().starts_with(text));
+        match (found.next(), found.next()) {
+            (Some(snapshot), None) => Ok(snapshot),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(text.to_owned())),
+            (None, _) => Err(missing()),
+        }
+    }
+
+    fn tagged(&self, tag: &VmName) -> Result<Option<SnapshotId>, Error> {
+        let path = self.tag_path(tag);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.trim().parse().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file("read", &path)(error)),
+        }
+    }
+
+    /// Gives a tag to a snapshot; another that had it keeps its id.
+    pub fn tag_snapshot(&self, tag: &VmName, id: &SnapshotId) -> Result<(), Error> {
+        let _guard = self.exclusive()?;
+        file::write_atomic(&self.tag_path(tag), format!("{id}\n").as_bytes(), 0o600)
+    }
+
+    /// Returns the tags of a snapshot, in order.
+    pub fn tags_of(&self, id: &SnapshotId) -> Result<Vec<VmName>, Error> {
+        let path = self.root.join("tags");
+        let entries = fs::read_dir(&path).map_err(Error::file("list", &path))?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<VmName>().ok());
+        let mut tags: Vec<VmName> =
+            names.filter(|tag| self.tagged(tag).is_ok_and(|found| found.as_ref() == Some(id))).collect();
+        tags.sort_unstable();
+        Ok(tags)
+    }
+
+    /// Removes what killed makers of snapshots left.
+    pub(crate) fn sweep_snapshots(&self) -> Result<(), Error> {
+        let path = self.snapshots_dir();
+        for entry in fs::read_dir(&path).map_err(Error::file("list", &path))?.flatten() {
+            let path = entry.path();
+            let unfinished = path.extension().is_some_and(|extension| extension == "new" || extension == "gone");
+            // No lock file yet: it was made this moment, or its maker was killed at once. The next sweep knows.
+            if unfinished && File::open(path.join(name::LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
+                file::remove_tree(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock_of(dir: &Path) -> Result<File, Error> {
+    file::open_lock(&dir.join(name::LOCK))
+}
+
+impl Staging {
+    /// Its id.
+    pub fn id(&self) -> &SnapshotId {
+        &self.id
+    }
+
+    /// The path of one of its files.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Creates one of its files, which only its owner may read.
+    pub fn create(&self, name: &str) -> Result<File, Error> {
+        let path = self.path(name);
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        options.open(&path).map_err(Error::file("create", &path))
+    }
+
+    /// Links a file that never changes, or copies it where it cannot be linked.
+    pub fn link(&self, from: &Path, name: &str) -> Result<(), Error> {
+        link_or_copy(from, &self.path(name))
+    }
+
+    /// Room on its file system, in bytes.
+    pub fn free_space(&self) -> Result<u64, Error> {
+        let space = rustix::fs::statvfs(&self.path).map_err(io::Error::from);
+        let space = space.map_err(Error::file("ask for the free space of", &self.path))?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    /// Makes it whole: all of it is on disk before it can be found.
+    pub fn commit(self, manifest: &Manifest) -> Result<SnapshotDir, Error> {
+        file::write_atomic(&self.path(name::MANIFEST), &manifest.encode(), 0o600)?;
+        for entry in fs::read_dir(&self.path).map_err(Error::file("list", &self.path))?.flatten() {
+            let path = entry.path();
+            // A link to a file that was whole before needs no writing.
+            let shared = entry.metadata().is_ok_and(|metadata| metadata.nlink() > 1);
+            if !shared {
+                File::open(&path).and_then(|file| file.sync_all()).map_err(Error::file("write back", &path))?;
+            }
+        }
+        let dir = self.store.snapshot_dir(self.id.clone());
+        fs::rename(&self.path, &dir.path).map_err(Error::file("rename", &self.path))?;
+        let parent = self.store.snapshots_dir();
+        File::open(&parent).and_then(|file| file.sync_all()).map_err(Error::file("write back", &parent))?;
+        Ok(dir)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // After a commit there is nothing of this name any more.
+        let _ = file::remove_tree(&self.path);
+    }
+}
+
+impl SnapshotDir {
+    /// Its id.
+    pub fn id(&self) -> &SnapshotId {
+        &self.id
+    }
+
+    /// The path of one of its files.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Reads its manifest and looks whether the files are there and as long as they were.
+    pub fn manifest(&self) -> Result<Manifest, Error> {
+        let path = self.path(name::MANIFEST);
+        let bytes = fs::read(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::NoSuchSnapshot(self.id.short().to_owned()),
+            _ => Error::file("read", &path)(error),
+        })?;
+        let manifest = Manifest::decode(&bytes, &path)?;
+        if manifest.id != self.id {
+            let reason = "its manifest is another snapshot's".to_owned();
+            return Err(Error::DamagedSnapshot { path, reason });
+        }
+        Ok(manifest)
+    }
+
+    /// Looks whether its files are there and as long as they were.
+    pub fn check_files(&self, manifest: &Manifest) -> Result<(), Error> {
+        for (name, entry) in &manifest.files {
+            // A manifest is no reason to look anywhere else.
+            let plain = !name.contains('/') && name != "..";
+            let found = fs::symlink_metadata(self.path(name)).ok().filter(|found| plain && found.is_file());
+            let reason = match found {
+                None => format!("its file {name:?} is missing"),
+                Some(found) if found.len() != entry.size => {
+                    format!("its file {name:?} has {} bytes instead of {}", found.len(), entry.size)
+                }
+                Some(_) => continue,
+            };
+            return Err(Error::DamagedSnapshot { path: self.path(name::MANIFEST), reason });
+        }
+        Ok(())
+    }
+
+    /// Reads every byte and compares it with what was written. Returns the files that differ.
+    pub fn verify(&self) -> Result<Vec<String>, Error> {
+        let manifest = self.manifest()?;
+        self.check_files(&manifest)?;
+        let mut differ = Vec::new();
+        for (name, entry) in &manifest.files {
+            let Some(expected) = &entry.sha256 else { continue };
+            let path = self.path(name);
+            if digest(&path).map_err(Error::file("read", &path))? != *expected {
+                differ.push(name.clone());
+            }
+        }
+        Ok(differ)
+    }
+
+    /// Keeps it from being removed.
+    pub fn hold(&self) -> Result<SnapshotHold, Error> {
+        let path = self.path(name::LOCK);
+        let missing = |_| Error::NoSuchSnapshot(self.id.short().to_owned());
+        let lock = File::open(&path).map_err(missing)?;
+        lock.lock_shared().map_err(Error::file("lock", &path))?;
+        // Removed while this waited.
+        if !path.exists() {
+            return Err(Error::NoSuchSnapshot(self.id.short().to_owned()));
+        }
+        Ok(SnapshotHold { _lock: lock })
+    }
+
+    /// Links the files that restored machines map or read into a VM's directory, so that the VM needs the snapshot no
+    /// more; the scratch disk is copied, since the VM writes it.
+    pub fn lend(&self, vm: &VmDir) -> Result<(), Error> {
+        for name in [name::MEMORY, name::SYSTEM, name::IMAGE] {
+            link_or_copy(&self.path(name), &vm.path().join(name))?;
+        }
+        sparse::copy(&self.path(name::SCRATCH), &vm.scratch_disk())
+    }
+
+    /// Removes it and its tags, when nobody is restoring from it.
+    pub fn remove(&self) -> Result<(), Error> {
+        let lock = File::open(self.path(name::LOCK)).map_err(|_| Error::NoSuchSnapshot(self.id.short().to_owned()))?;
+        lock.lock().map_err(Error::file("lock", &self.path))?;
+        let _guard = self.store.exclusive()?;
+        for tag in self.store.tags_of(&self.id)? {
+            file::remove(&self.store.tag_path(&tag))?;
+        }
+        // Out of sight at once: a removal that is cut short is finished by the sweep.
+        let gone = self.path.with_extension("gone");
+        fs::rename(&self.path, &gone).map_err(Error::file("rename", &self.path))?;
+        file::remove_tree(&gone)
+    }
+
+    /// Measures it.
+    pub fn sizes(&self) -> Result<Sizes, Error> {
+        let mut sizes = Sizes::default();
+        for entry in fs::read_dir(&self.path).map_err(Error::file("list", &self.path))?.flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            let real = metadata.blocks() * 512;
+            sizes.apparent += metadata.len();
+            sizes.real += real;
+            sizes.shared += if metadata.nlink() > 1 { real } else { 0 };
+        }
+        Ok(sizes)
+    }
+}
+
+/// Returns the digest of a file: SHA-256 over the place (8 bytes, little-endian) and the bytes of each page that is not
+/// all zeros. So holes cost nothing, and it makes no difference whether zeros are holes.
+pub fn digest(path: &Path) -> io::Result<String> {
+    const PAGE: usize = 4096;
+    let mut hasher = Sha256::new();
+    let file = File::open(path)?;
+    sparse::for_each_piece(&file, |place, bytes| {
+        for (index, page) in bytes.chunks(PAGE).enumerate() {
+            if page.iter().any(|byte| *byte != 0) {
+                hasher.update((place + (index * PAGE) as u64).to_le_bytes());
+                hasher.update(page);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(manifest::hex(&hasher.finalize()))
+}
+
+fn link_or_copy(from: &Path, to: &Path) -> Result<(), Error> {
+    // The source may be a link by name (a shared directory of artifacts).
+    let from = from.canonicalize().map_err(Error::file("find", from))?;
+    match fs::hard_link(&from, to) {
+        Ok(()) => Ok(()),
+        // Another file system, or a file of someone else's.
+        Err(_) => sparse::copy(&from, to),
+    }
+}
+
+#[cfg(test)]
+mod tests;
