@@ -89,6 +89,11 @@ impl Machine {
         self.child.pid()
     }
 
+    /// Returns the monitor's version, for example `7.2.22`.
+    pub fn version(&self) -> String {
+        self.qmp.version().unwrap_or_default()
+    }
+
     /// Begins a copy of the guest's memory.
     pub fn copy_memory(&self) -> io::Result<MemoryCopy> {
         self.memory.copy(self.pid())

@@ -11,14 +11,12 @@ pub struct Probe {
     pub qemu: Option<Qemu>,
     /// What the host's KVM is good for.
     pub acceleration: Acceleration,
-    /// The frequency of the time stamp counter in kHz, where there is one.
-    pub tsc_khz: Option<u32>,
 }
 
 impl Probe {
-    /// Looks at this host, with these directories to look for programs in. Blocks for 25 ms or so; at worst, with a
-    /// broken KVM, for two seconds.
+    /// Looks at this host, with these directories to look for programs in. At worst, with a broken KVM, it blocks
+    /// for two seconds.
     pub fn of_host(search_path: &[PathBuf]) -> Self {
-        Self { qemu: qemu::find(search_path), acceleration: kvm::probe(), tsc_khz: fcvm_sys::tsc::frequency_khz() }
+        Self { qemu: qemu::find(search_path), acceleration: kvm::probe() }
     }
 }

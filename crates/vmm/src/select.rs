@@ -52,6 +52,28 @@ pub enum Accelerator {
     Tcg,
 }
 
+impl Choice {
+    /// Describes the processor that the guest sees: a machine can go on only where this is the same.
+    pub fn processor(&self) -> String {
+        match self.accel {
+            // The emulated processor's time stamp counter is the host's.
+            Accelerator::Tcg => format!("{} on {}", qemu::EMULATED_CPU, host_processor(&["model name", "CPU part"])),
+            Accelerator::Kvm => host_processor(&["vendor_id", "cpu family", "model", "flags", "CPU part", "Features"]),
+        }
+    }
+}
+
+/// The host's processor by these lines of `/proc/cpuinfo`.
+fn host_processor(wanted: &[&str]) -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let first = text.split("\n\n").next().unwrap_or_default().lines();
+    let values = first.filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        wanted.contains(&name.trim()).then(|| value.trim().to_owned())
+    });
+    values.collect::<Vec<_>>().join(" / ")
+}
+
 impl fmt::Display for Accelerator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -70,8 +92,6 @@ pub struct Choice {
     pub accel: Accelerator,
     /// Why, as one sentence.
     pub reason: String,
-    /// The host's TSC frequency in kHz. Under software emulation on x86_64 a guest that is not told hangs at random.
-    pub tsc_khz: Option<u32>,
 }
 
 /// Why what was asked for cannot be had on this host.
@@ -102,7 +122,7 @@ pub fn choose(vmm: VmmChoice, accel: Accel, host: &Probe) -> Result<Choice, Choi
         VmmChoice::Qemu => "QEMU was asked for",
         _ => "QEMU is the monitor that there is",
     };
-    Ok(Choice { backend: Backend::Qemu(qemu), accel, reason: format!("{how}; {why}."), tsc_khz: host.tsc_khz })
+    Ok(Choice { backend: Backend::Qemu(qemu), accel, reason: format!("{how}; {why}.") })
 }
 
 fn choose_accelerator(asked: Accel, host: &Acceleration) -> Result<(Accelerator, String), ChoiceError> {
@@ -126,7 +146,7 @@ mod tests {
 
     fn host(acceleration: Acceleration) -> Probe {
         let qemu = Qemu { program: "/usr/bin/qemu".into() };
-        Probe { qemu: Some(qemu), acceleration, tsc_khz: Some(2_300_000) }
+        Probe { qemu: Some(qemu), acceleration }
     }
 
     fn paravirtual() -> Probe {

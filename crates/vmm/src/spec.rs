@@ -50,6 +50,8 @@ pub struct Saved {
     pub pages: Option<PathBuf>,
     /// The state of processors and devices, in the monitor's own format.
     pub devices: PathBuf,
+    /// The version of the monitor that saved it: another's format may differ.
+    pub version: String,
 }
 
 /// A disk of a machine.

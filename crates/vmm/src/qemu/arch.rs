@@ -1,10 +1,10 @@
 //! What differs by architecture on QEMU's command line.
 
-use crate::{Accelerator, Choice};
+use crate::Accelerator;
 
 #[cfg(target_arch = "x86_64")]
 mod this {
-    use super::{Accelerator, Choice};
+    use super::Accelerator;
 
     /// The program.
     pub const PROGRAM: &str = "qemu-system-x86_64";
@@ -13,7 +13,7 @@ mod this {
     pub(in crate::qemu) const MACHINE: &str = "microvm,acpi=on,rtc=on,pit=on,pic=on,pcie=off,isa-serial=on";
     /// The cheapest of the models that Debian's kernel boots on. Without a source of random numbers in the processor the
     /// guest's first read of random bytes waits a second for jitter.
-    pub(in crate::qemu) const EMULATED_CPU: &str = "qemu64,+rdrand";
+    pub(crate) const EMULATED_CPU: &str = "qemu64,+rdrand";
     /// The parameters that this machine needs, and those that save time while it boots.
     pub(in crate::qemu) const PARAMETERS: &[&str] = &[
         "console=ttyS0",
@@ -28,8 +28,8 @@ mod this {
     ];
 
     /// The guest reads the host's counter under emulation, but cannot calibrate it reliably.
-    pub(in crate::qemu) fn clock_parameters(choice: &Choice) -> Vec<String> {
-        match (choice.accel, choice.tsc_khz) {
+    pub(in crate::qemu) fn clock_parameters(accel: Accelerator, tsc_khz: Option<u32>) -> Vec<String> {
+        match (accel, tsc_khz) {
             (Accelerator::Tcg, Some(khz)) => vec![format!("tsc_early_khz={khz}"), "tsc=reliable".to_owned()],
             (Accelerator::Tcg, None) | (Accelerator::Kvm, _) => Vec::new(),
         }
@@ -38,24 +38,25 @@ mod this {
 
 #[cfg(target_arch = "aarch64")]
 mod this {
-    use super::Choice;
+    use super::Accelerator;
 
     /// The program.
     pub const PROGRAM: &str = "qemu-system-aarch64";
     pub(in crate::qemu) const PACKAGE: &str = "qemu-system-arm";
     /// There is no `microvm` here; `virt` is as small, with virtio-mmio as well.
     pub(in crate::qemu) const MACHINE: &str = "virt,gic-version=max,acpi=off";
-    pub(in crate::qemu) const EMULATED_CPU: &str = "max,pauth-impdef=on";
+    pub(crate) const EMULATED_CPU: &str = "max,pauth-impdef=on";
     pub(in crate::qemu) const PARAMETERS: &[&str] = &["console=ttyAMA0"];
 
     /// The generic timer says its own frequency.
-    pub(in crate::qemu) fn clock_parameters(_choice: &Choice) -> Vec<String> {
+    pub(in crate::qemu) fn clock_parameters(_accel: Accelerator, _tsc_khz: Option<u32>) -> Vec<String> {
         Vec::new()
     }
 }
 
 pub use this::PROGRAM;
-pub(super) use this::{EMULATED_CPU, MACHINE, PACKAGE, PARAMETERS, clock_parameters};
+pub(crate) use this::EMULATED_CPU;
+pub(super) use this::{MACHINE, PACKAGE, PARAMETERS, clock_parameters};
 
 /// Returns the processor model.
 pub(super) fn cpu(accelerator: Accelerator) -> &'static str {

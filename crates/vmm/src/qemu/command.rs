@@ -90,8 +90,9 @@ const PARAMETERS: &[&str] = &[
 /// No new processes, no more privileges, no obsolete system calls, no scheduling tricks.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
-/// Returns the arguments for a machine.
-pub(super) fn arguments(spec: &MachineSpec) -> Vec<OsString> {
+/// Returns the arguments for a machine on a host whose time stamp counter has this frequency: under software emulation
+/// on x86_64 a guest that is not told hangs at random.
+pub(super) fn arguments(spec: &MachineSpec, tsc_khz: Option<u32>) -> Vec<OsString> {
     let mut line = Line::default();
     let numbers = Numbers(inherited(spec));
     machine(&mut line, spec, &numbers);
@@ -99,7 +100,7 @@ pub(super) fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         Origin::Boot { .. } => {
             line.option("-kernel", numbers.path(Inherited::Kernel));
             line.option("-initrd", numbers.path(Inherited::Initramfs));
-            line.option("-append", parameters(spec));
+            line.option("-append", parameters(spec.choice.accel, tsc_khz));
         }
         Origin::Saved(_) => {
             // Kernel and initramfs are in the memory. The state was saved without its configuration section.
@@ -141,9 +142,9 @@ fn machine(line: &mut Line, spec: &MachineSpec, numbers: &Numbers) {
     line.option("-global", "virtio-mmio.force-legacy=false");
 }
 
-fn parameters(spec: &MachineSpec) -> String {
+fn parameters(accel: Accelerator, tsc_khz: Option<u32>) -> String {
     let fixed = arch::PARAMETERS.iter().chain(PARAMETERS).map(|parameter| (*parameter).to_owned());
-    fixed.chain(arch::clock_parameters(&spec.choice)).collect::<Vec<_>>().join(" ")
+    fixed.chain(arch::clock_parameters(accel, tsc_khz)).collect::<Vec<_>>().join(" ")
 }
 
 fn connections(line: &mut Line, numbers: &Numbers) {

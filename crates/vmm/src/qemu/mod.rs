@@ -11,6 +11,7 @@ mod files;
 mod qmp;
 mod saved;
 
+pub(crate) use arch::EMULATED_CPU;
 pub use arch::PROGRAM;
 pub(crate) use boot::boot;
 pub(crate) use qmp::Qmp;

@@ -68,6 +68,7 @@ struct Heard {
 struct State {
     waiting: HashMap<u64, oneshot::Sender<Answer>>,
     closed: bool,
+    version: Option<String>,
     shutdown: Option<Exit>,
     disk_failed: bool,
 }
@@ -84,6 +85,9 @@ struct Line {
     event: Option<String>,
     #[serde(default)]
     data: Value,
+    /// The first line of all.
+    #[serde(rename = "QMP")]
+    greeting: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -129,6 +133,11 @@ impl Qmp {
         }
     }
 
+    /// Returns QEMU's version once it has greeted, for example `7.2.22`.
+    pub(crate) fn version(&self) -> Option<String> {
+        self.heard.state().version.clone()
+    }
+
     /// Returns why QEMU said that the machine ends, if it did.
     pub(crate) fn shutdown(&self) -> Option<Exit> {
         self.heard.state().shutdown.clone()
@@ -171,6 +180,9 @@ impl Heard {
 
     fn hear(&self, line: Line) {
         let mut state = self.state();
+        if let Some(greeting) = &line.greeting {
+            state.version = Some(version(greeting));
+        }
         if let Some(event) = &line.event {
             state.note(event, &line.data);
         }
@@ -196,6 +208,12 @@ impl State {
             _ => tracing::trace!(event, "QEMU said"),
         }
     }
+}
+
+fn version(greeting: &Value) -> String {
+    let numbers = &greeting["version"]["qemu"];
+    let number = |name: &str| numbers[name].as_u64().unwrap_or_default();
+    format!("{}.{}.{}", number("major"), number("minor"), number("micro"))
 }
 
 /// Reads a `ShutdownCause` of QEMU's `qapi/run-state.json`.

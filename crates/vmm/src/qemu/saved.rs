@@ -34,6 +34,11 @@ fn read(machine: &Machine) -> io::Result<Vec<u8>> {
 
 /// Loads a saved machine; it runs from then on.
 pub(super) async fn load(machine: &Machine, saved: &Saved, spec: &MachineSpec) -> Result<(), Error> {
+    let version = machine.version();
+    if version != saved.version {
+        let reason = format!("it is version {version}, the machine was saved by version {}", saved.version);
+        return Err(Error::Unsupported { monitor: "QEMU", reason });
+    }
     if let Some(pages) = &saved.pages {
         let failed = |source| Error::File { role: "memory pages", path: pages.clone(), source };
         machine.memory.overwrite(machine.pid(), pages).map_err(failed)?;

@@ -2,7 +2,7 @@
 
 use crate::guest::{Guest, block_on, entrance};
 use fcvm_vmm::memory::MemoryCopy;
-use fcvm_vmm::{Exit, LINK_PORT, Machine, MachineSpec, Origin, Saved, boot};
+use fcvm_vmm::{Error, Exit, LINK_PORT, Machine, MachineSpec, Origin, Saved, boot};
 use std::fs::File;
 use std::path::Path;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 pub(crate) const TESTS: &[crate::Test] = &[
     ("a_machine_is_saved_and_goes_on_and_clones_start_where_it_was", clones),
     ("a_clone_is_saved_by_its_own_pages", clone_of_a_clone),
-    ("a_damaged_state_of_devices_ends_the_machine_with_a_reason", damaged),
+    ("a_state_of_another_version_or_a_damaged_one_is_refused_with_a_reason", damaged),
 ];
 
 /// A guest that remembers one word in its memory and counts what it is asked.
@@ -65,7 +65,7 @@ async fn save(machine: &Machine, base: Option<&Saved>, directory: &Path) -> Save
     }
     machine.resume().await.unwrap();
     std::fs::write(file("devices"), devices).unwrap();
-    Saved { memory, pages, devices: file("devices") }
+    Saved { memory, pages, devices: file("devices"), version: machine.version() }
 }
 
 async fn restore(spec: &MachineSpec, saved: &Saved, directory: &Path) -> (Machine, Talk) {
@@ -131,6 +131,9 @@ fn damaged(guest: &Guest) {
         let saved = save(&source, None, directory.path()).await;
         let devices = std::fs::read(&saved.devices).unwrap();
         std::fs::write(&saved.devices, &devices[..devices.len() / 2]).unwrap();
+        let other = Saved { version: "1.0.0".to_owned(), ..saved.clone() };
+        let spec = MachineSpec { origin: Origin::Saved(other), ..spec };
+        assert!(matches!(boot(&spec, &entrance()).await, Err(Error::Unsupported { .. })));
         let spec = MachineSpec { origin: Origin::Saved(saved), ..spec };
         let reason = match boot(&spec, &entrance()).await {
             Err(error) => error.to_string(),

@@ -10,7 +10,6 @@ fn machine(accel: Accelerator, disks: Vec<Disk>) -> MachineSpec {
         backend: Backend::Qemu(Qemu { program: "/usr/bin/qemu".into() }),
         accel,
         reason: String::new(),
-        tsc_khz: Some(2_300_000),
     };
     let file = |name: &str| std::path::PathBuf::from(name);
     MachineSpec {
@@ -30,7 +29,7 @@ fn disks() -> Vec<Disk> {
 
 /// Returns the line with one option per line.
 fn text(spec: &MachineSpec) -> String {
-    let words: Vec<_> = arguments(spec).into_iter().map(|word| word.into_string().unwrap()).collect();
+    let words: Vec<_> = arguments(spec, Some(2_300_000)).into_iter().map(|word| word.into_string().unwrap()).collect();
     words.join(" ").replace(" -", "\n-")
 }
 
@@ -96,7 +95,7 @@ fn nothing_of_the_host_is_named() {
 #[test]
 fn a_saved_machine_maps_its_memory_privately_and_waits_for_its_state() {
     let file = |name: &str| std::path::PathBuf::from(name);
-    let saved = crate::Saved { memory: file("/m"), pages: None, devices: file("/d") };
+    let saved = crate::Saved { memory: file("/m"), pages: None, devices: file("/d"), version: String::new() };
     let spec = MachineSpec { origin: Origin::Saved(saved), ..machine(Accelerator::Tcg, disks()) };
     let text = text(&spec);
     assert!(text.contains("mem-path=/proc/self/fd/3,share=off"), "{text}");
