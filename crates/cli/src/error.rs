@@ -75,7 +75,7 @@ impl From<fcvm_artifacts::Error> for Failure {
 }
 
 /// An error and its causes in one line. A cause that its effect already tells is not told again.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// The first argument of the executable when it is started anew as the monitor's jail.
 pub(crate) const JAIL_MARKER: &str = "__jail";
 
+/// The file name of the guest's agent.
+const AGENT: &str = "fcvm-agent";
+
 /// Opens the engine on a data directory.
 pub(crate) fn engine(data_dir: &Path) -> Result<Engine, Failure> {
     Ok(Engine::open(settings(data_dir)?)?)
@@ -21,7 +24,7 @@ pub(crate) fn settings(data_dir: &Path) -> Result<Settings, Failure> {
     let search_path = search_path();
     Ok(Settings {
         data_dir: data_dir.to_owned(),
-        agent: agent(&executable)?,
+        agent: agent(&executable),
         jail: vec![JAIL_MARKER.into()],
         registries: registries(&search_path),
         search_path,
@@ -71,21 +74,23 @@ fn default_data_dir() -> Result<PathBuf, Failure> {
     data.map(|dir| dir.join("fcvm")).ok_or_else(none)
 }
 
-/// The agent: named by the environment, or beside this program, or where `make install` puts it.
-fn agent(executable: &Path) -> Result<PathBuf, Failure> {
-    const NAME: &str = "fcvm-agent";
+/// The agent: named by the environment, or beside this program, or where `make install` puts it. Most verbs do without.
+fn agent(executable: &Path) -> PathBuf {
     if let Some(agent) = variable("FCVM_AGENT_BIN") {
-        return Ok(agent.into());
+        return agent.into();
     }
     let dir = executable.parent().unwrap_or(Path::new("/"));
-    let candidates = [dir.join(NAME), dir.join("../lib/fcvm").join(NAME)];
-    let missing = || {
-        let place = dir.display();
-        Failure::new(format!(
-            "the guest's agent {NAME} is neither in {place} nor in {place}/../lib/fcvm; `make build` makes it"
-        ))
-    };
-    candidates.into_iter().find(|path| path.is_file()).ok_or_else(missing)
+    let [beside, installed] = [dir.join(AGENT), dir.join("../lib/fcvm").join(AGENT)];
+    if !beside.is_file() && installed.is_file() { installed } else { beside }
+}
+
+/// Checks that there is an agent, for verbs that put it into a guest.
+pub(crate) fn require_agent(settings: &Settings) -> Result<(), Failure> {
+    if settings.agent.is_file() {
+        return Ok(());
+    }
+    let place = settings.agent.display();
+    Err(Failure::new(format!("the guest's agent {place} is not there; `make build` makes it, FCVM_AGENT_BIN names it")))
 }
 
 fn search_path() -> Vec<PathBuf> {

@@ -9,7 +9,7 @@ fn fcvm(args: &[&str]) -> (tempfile::TempDir, Output) {
     let output = command
         .args(args)
         .env("FCVM_DATA_DIR", dir.path())
-        .env("FCVM_AGENT_BIN", "/dev/null")
+        .env("FCVM_AGENT_BIN", env!("CARGO_BIN_EXE_fcvm"))
         .env("FCVM_CONFIG", "/dev/null")
         .output()
         .expect("start fcvm");
@@ -59,13 +59,43 @@ fn a_host_that_was_not_set_up_is_told_what_to_do() {
 }
 
 #[test]
+fn doctor_names_what_is_missing_and_fails() {
+    let (_dir, output) = fcvm(&["doctor", "--json"]);
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let set_up = findings.as_array().unwrap().iter().find(|finding| finding["what"] == "set-up").unwrap();
+    assert_eq!((&set_up["status"], &set_up["mend"]), (&"missing".into(), &"fcvm setup".into()));
+    assert_eq!(output.status.code(), Some(1));
+    let (_dir, output) = fcvm(&["doctor", "--quiet"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("fcvm setup") && !text.lines().any(|line| line.starts_with("ok")), "{text}");
+}
+
+#[test]
+fn a_missing_agent_is_told_by_what_needs_it_and_by_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let fcvm = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fcvm"));
+        command.env("FCVM_CONFIG", "/dev/null").env("FCVM_DATA_DIR", dir.path());
+        command.args(args).env("FCVM_AGENT_BIN", "/no/such/agent").output().unwrap()
+    };
+    assert!(fcvm(&["ps"]).status.success());
+    let output = fcvm(&["run", "img"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(125) && text.contains("/no/such/agent"), "{text}");
+    assert!(String::from_utf8(fcvm(&["doctor"]).stdout).unwrap().contains("/no/such/agent"));
+}
+
+#[test]
 fn settings_files_are_found_and_held_to_what_they_may_say() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("fcvm/config.toml");
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     let fcvm = |config: Option<&Path>| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fcvm"));
-        command.args(["ps", "-q"]).env("XDG_CONFIG_HOME", home.path()).env("FCVM_AGENT_BIN", "/dev/null");
+        command
+            .args(["ps", "-q"])
+            .env("XDG_CONFIG_HOME", home.path())
+            .env("FCVM_AGENT_BIN", env!("CARGO_BIN_EXE_fcvm"));
         command.env_remove("FCVM_DATA_DIR").env_remove("FCVM_CONFIG");
         if let Some(config) = config {
             command.env("FCVM_CONFIG", config);

@@ -1,65 +1,81 @@
-//! `doctor`: what this host can do, what is missing, and the command that mends it.
+//! `doctor`: what this host can do, what is missing, and the command that mends it. The checks are in [`checks`].
+
+mod checks;
 
 use crate::args::DoctorArgs;
 use crate::error::Failure;
 use crate::{settings, ui};
-use fcvm_artifacts::Artifacts;
-use fcvm_store::{Store, Swept};
-use fcvm_sys::kvm::Acceleration;
-use serde_json::json;
+use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
 
 /// One finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
-    what: String,
-    good: bool,
+    what: &'static str,
+    status: Status,
     detail: String,
+    /// The command that mends it, or what to do where no command does.
     mend: Option<String>,
+}
+
+/// How serious a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Status {
+    /// As it should be.
+    Ok,
+    /// VMs run, but something could be better.
+    Note,
+    /// VMs do not run without it.
+    Missing,
+}
+
+impl Finding {
+    fn ok(what: &'static str, detail: impl Into<String>) -> Self {
+        Self { what, status: Status::Ok, detail: detail.into(), mend: None }
+    }
+
+    fn note(what: &'static str, detail: impl Into<String>, mend: Option<String>) -> Self {
+        Self { what, status: Status::Note, detail: detail.into(), mend }
+    }
+
+    fn missing(what: &'static str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { what, status: Status::Missing, detail: detail.into(), mend: Some(mend.into()) }
+    }
 }
 
 pub(super) fn doctor(args: &DoctorArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let settings = settings::settings(data_dir)?;
-    let store = Store::open(&settings.data_dir)?;
-    let mut findings: Vec<Finding> = fcvm_artifacts::requirements(&settings.search_path)
-        .into_iter()
-        .map(|requirement| Finding {
-            what: requirement.program.to_owned(),
-            good: requirement.found.is_some(),
-            detail: match &requirement.found {
-                Some(path) => path.display().to_string(),
-                None => format!("missing; needed for {}", requirement.needed_for),
-            },
-            mend: requirement.found.is_none().then(|| format!("apt-get install {}", requirement.package)),
-        })
-        .collect();
-    findings.push(ready(&Artifacts::open(&store.artifacts_dir())?, &settings.agent));
-    findings.push(isolation(&settings));
-    findings.push(jail(&settings));
-    findings.push(Finding {
-        what: "network".to_owned(),
-        good: true,
-        detail: "TCP, UDP and DNS travel over the link and start in the owner's process; no device and no privilege is needed".to_owned(),
-        mend: None,
-    });
-    findings.push(left_overs(&store, args.fix)?);
-    let good = findings.iter().all(|finding| finding.good);
+    let mut findings = vec![checks::kernel(&rustix::system::uname().release().to_string_lossy())];
+    findings.extend(checks::programs(&settings.search_path));
+    findings.push(checks::agent(&settings.agent));
+    findings.extend(checks::data(&settings, args.fix));
+    findings.push(checks::isolation(&settings.search_path));
+    findings.push(checks::jail(&settings.entrance()));
+    findings.push(checks::network());
     print(&findings, args)?;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(verdict(&findings))
+}
+
+/// A script may ask whether VMs run here.
+fn verdict(findings: &[Finding]) -> ExitCode {
+    let missing = findings.iter().any(|finding| finding.status == Status::Missing);
+    if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn print(findings: &[Finding], args: &DoctorArgs) -> Result<(), Failure> {
     if args.json {
-        let rows: Vec<_> = findings
-            .iter()
-            .map(|finding| json!({ "what": finding.what, "good": finding.good, "detail": finding.detail, "mend": finding.mend }))
-            .collect();
-        ui::say(&serde_json::to_string_pretty(&rows)?);
+        ui::say(&serde_json::to_string_pretty(findings)?);
         return Ok(());
     }
-    for finding in findings.iter().filter(|finding| !args.quiet || !finding.good) {
-        let mark = if finding.good { "ok     " } else { "MISSING" };
-        ui::say(&format!("{mark}  {:<20}  {}", finding.what, finding.detail));
+    for finding in findings.iter().filter(|finding| !args.quiet || finding.status != Status::Ok) {
+        let mark = match finding.status {
+            Status::Ok => "ok",
+            Status::Note => "note",
+            Status::Missing => "MISSING",
+        };
+        ui::say(&format!("{mark:<7}  {:<20}  {}", finding.what, finding.detail));
         if let Some(mend) = &finding.mend {
             ui::say(&format!("{:31}mend it with: {mend}", ""));
         }
@@ -67,54 +83,15 @@ fn print(findings: &[Finding], args: &DoctorArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ready(artifacts: &Artifacts, agent: &Path) -> Finding {
-    let set = artifacts.current(agent).is_ok();
-    let detail = match artifacts.kernel_release() {
-        Ok(release) if set => format!("kernel {release}"),
-        _ => "no kernel and no guest system yet".to_owned(),
-    };
-    Finding { what: "set-up".to_owned(), good: set, detail, mend: (!set).then(|| "fcvm setup".to_owned()) }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What really stands between guest and host here.
-fn isolation(settings: &fcvm_engine::Settings) -> Finding {
-    let detail = match fcvm_vmm::Probe::of_host(&settings.search_path).acceleration {
-        Acceleration::Hardware => "hardware virtualization by KVM".to_owned(),
-        Acceleration::Paravirtual { reason } => {
-            format!("software emulation: {reason}; an emulator is a weaker boundary than hardware")
-        }
-        Acceleration::Unavailable { reason } => {
-            format!("software emulation: {reason}; an emulator is a weaker boundary than hardware")
-        }
-    };
-    Finding { what: "isolation".to_owned(), good: true, detail, mend: None }
-}
-
-fn jail(settings: &fcvm_engine::Settings) -> Finding {
-    let (good, detail) = match fcvm_sys::jail::probe(&settings.entrance()) {
-        Ok(isolation) => (true, isolation.to_string()),
-        Err(error) => (false, error.to_string()),
-    };
-    Finding { what: "monitor's jail".to_owned(), good, detail, mend: None }
-}
-
-fn left_overs(store: &Store, fix: bool) -> Result<Finding, Failure> {
-    if fix {
-        let swept = store.sweep()?;
-        let name = |swept: &Swept| match swept {
-            Swept::Removed(id) => format!("{id} removed"),
-            Swept::Retired(id) => format!("{id} marked as ended"),
-        };
-        let names: Vec<String> = swept.iter().map(name).collect();
-        let detail = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        return Ok(Finding { what: "left-overs".to_owned(), good: true, detail, mend: None });
+    #[test]
+    fn only_what_is_missing_fails() {
+        let note = Finding::note("a", "could be better", None);
+        let missing = Finding::missing("b", "not there", "get it");
+        assert_eq!(verdict(&[Finding::ok("c", ""), note.clone()]), ExitCode::SUCCESS);
+        assert_eq!(verdict(&[note, missing]), ExitCode::FAILURE);
     }
-    let left = store.left_overs()?;
-    let detail = if left == 0 { "none".to_owned() } else { format!("{left} VMs of killed owners") };
-    Ok(Finding {
-        what: "left-overs".to_owned(),
-        good: left == 0,
-        detail,
-        mend: (left > 0).then(|| "fcvm doctor --fix".to_owned()),
-    })
 }

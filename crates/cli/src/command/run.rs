@@ -19,10 +19,7 @@ use std::process::ExitCode;
 pub(super) fn run(args: RunArgs, config: &Config, data_dir: &Path) -> Result<ExitCode, Failure> {
     let plan = args.plan(config)?;
     let cidfile = plan.cidfile.as_deref().map(CidFile::create).transpose()?;
-    let ran = match plan.place {
-        Place::Foreground => foreground(plan, data_dir, cidfile.as_ref()),
-        Place::Background => background(plan, data_dir, cidfile.as_ref()),
-    };
+    let ran = run_plan(plan, data_dir, cidfile.as_ref());
     if ran.is_err()
         && let Some(cidfile) = cidfile
     {
@@ -31,9 +28,18 @@ pub(super) fn run(args: RunArgs, config: &Config, data_dir: &Path) -> Result<Exi
     ran
 }
 
-fn foreground(mut plan: RunPlan, data_dir: &Path, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
-    let engine = settings::engine(data_dir)?;
+fn run_plan(mut plan: RunPlan, data_dir: &Path, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
+    let settings = settings::settings(data_dir)?;
+    settings::require_agent(&settings)?;
+    let engine = Engine::open(settings)?;
     fetch(&engine, &mut plan)?;
+    match plan.place {
+        Place::Foreground => foreground(&engine, plan, cidfile),
+        Place::Background => background(&engine, &plan, cidfile),
+    }
+}
+
+fn foreground(engine: &Engine, plan: RunPlan, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
     let stdin = match plan.request.spec.stdin {
         fcvm_spec::Stdin::Carried => Stdin::Read,
         fcvm_spec::Stdin::Null => Stdin::Ignored,
@@ -59,9 +65,7 @@ pub(super) fn is_broken_pipe(written: &io::Result<()>) -> bool {
     written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn background(mut plan: RunPlan, data_dir: &Path, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
-    let engine = settings::engine(data_dir)?;
-    fetch(&engine, &mut plan)?;
+fn background(engine: &Engine, plan: &RunPlan, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
     let id = owner::start(&plan.request, engine.store().root())?;
     if let Some(cidfile) = cidfile {
         cidfile.write(&id)?;

@@ -10,6 +10,7 @@ use std::path::Path;
 
 pub(super) fn setup(args: &SetupArgs, data_dir: &Path) -> Result<(), Failure> {
     let settings = settings::settings(data_dir)?;
+    settings::require_agent(&settings)?;
     let store = Store::open(&settings.data_dir)?;
     let artifacts = Artifacts::open(&store.artifacts_dir())?;
     let display = Display::new(if args.quiet { Show::Nothing } else { Show::Progress });
