@@ -7,7 +7,7 @@ use fcvm_artifacts::Set;
 use fcvm_image::{Image, ImageLock, PullOptions, PullPolicy};
 use fcvm_net::Published;
 use fcvm_proto::plan::Plan;
-use fcvm_spec::{KernelChoice, PortMapping, Protocol, RootKind, VmSpec};
+use fcvm_spec::{KernelChoice, PortMapping, Protocol, RootKind, Signal, VmSpec};
 use fcvm_store::OwnedVm;
 use oci_spec::image::ImageConfiguration;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,8 @@ impl Engine {
             record.image_digest = Some(image.digest.clone());
             record.command = plan::command(&plan);
             record.ports = ports.mappings();
+            let stop_signal = &mut record.spec.container.stop_signal;
+            *stop_signal = stop_signal.or_else(|| image_stop_signal(&image.config));
         })?;
         let disks = [set.system, image.disk, scratch];
         Ok(Prepared { plan, ports, kernel: set.kernel, initramfs: set.initramfs, disks, image: lock })
@@ -94,6 +96,11 @@ fn host_facts() -> HostFacts {
     let filled = rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty());
     debug_assert_eq!(filled, Ok(entropy.len()));
     HostFacts { time_ns: now_ns(), entropy }
+}
+
+/// The signal by which an image wants to be stopped; one that is no signal is not used.
+fn image_stop_signal(image: &ImageConfiguration) -> Option<Signal> {
+    image.config().as_ref()?.stop_signal().as_ref()?.parse().ok()
 }
 
 /// The ports that an image exposes, each on a port that the host chooses.
