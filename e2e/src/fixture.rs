@@ -4,7 +4,8 @@ mod archive;
 mod debian;
 
 pub(crate) use archive::hex;
-pub use debian::{DEBIAN, debian_archive};
+pub use debian::DEBIAN;
+pub(crate) use debian::debian_archive;
 
 use archive::{append, header};
 use serde_json::json;

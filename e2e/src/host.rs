@@ -31,6 +31,13 @@ impl Host {
         host
     }
 
+    /// Makes a host with the Debian image.
+    pub fn debian() -> Self {
+        let host = Self::empty();
+        host.fcvm(["load", "-q", "-i", fixture::debian_archive().to_str().expect("a checkout's path is text")]).ok();
+        host
+    }
+
     /// Makes a host with no image.
     pub fn empty() -> Self {
         let dir = tempfile::Builder::new().prefix("fcvm-e2e-").tempdir().expect("make a data directory");
@@ -71,6 +78,11 @@ impl Host {
     pub fn start(&self, name: &str, args: &[&str]) -> Run<'_> {
         let base = ["run", "-d", "--name", name];
         self.fcvm(base.iter().chain(args)).ok();
+        self.vm(name)
+    }
+
+    /// A VM that was started in another way.
+    pub fn vm(&self, name: &str) -> Run<'_> {
         Run { host: self, name: name.to_owned() }
     }
 

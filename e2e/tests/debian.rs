@@ -1,15 +1,9 @@
 //! Stories of a whole Debian: a system of many kinds of files, and nginx in it as everybody runs it.
 
-use fcvm_e2e::{DEBIAN, Host, debian_archive, free_port};
+use fcvm_e2e::{DEBIAN, Host, free_port};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-
-fn debian() -> Host {
-    let host = Host::empty();
-    host.fcvm(["load", "-q", "-i", debian_archive().to_str().expect("the path is text")]).ok();
-    host
-}
 
 /// Fetches the front page.
 fn get(port: u16) -> String {
@@ -22,7 +16,7 @@ fn get(port: u16) -> String {
 
 #[test]
 fn a_debian_is_what_mmdebstrap_made() {
-    let host = debian();
+    let host = Host::debian();
     let script = "
         . /etc/os-release; echo $ID
         apt-get --version | head -n 1 | cut -d ' ' -f 1
@@ -55,7 +49,7 @@ fn a_debian_is_what_mmdebstrap_made() {
 
 #[test]
 fn nginx_serves_a_page_and_stops_as_its_image_says() {
-    let host = debian();
+    let host = Host::debian();
     let port = free_port();
     let vm = host.start("web", &["-p", &format!("127.0.0.1:{port}:80"), "--label", "tier=front", DEBIAN]);
     vm.exec(&["sh", "-c", "until [ -s /run/nginx.pid ]; do :; done"]).ok();

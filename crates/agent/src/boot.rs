@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 const MODULES: &str = "/modules";
 /// The name of the link's port, as the monitor gives it.
 const PORT_NAME: &str = "fcvm.link";
+/// The most descriptors that the kernel lets a process have, unless told otherwise (`fs.nr_open`).
+const DESCRIPTORS: u64 = 1 << 20;
 
 /// Mounts what the kernel offers and loads what the link and the disks need.
 pub(crate) fn early() -> Result<()> {
@@ -21,7 +23,17 @@ pub(crate) fn early() -> Result<()> {
             Err(error) => return Err(error).with_context(|| format!("mount {place}")),
         }
     }
+    allow_descriptors();
     load_list("boot.list")
+}
+
+/// Allows this program as many descriptors as can be: every connection to a published port takes one.
+fn allow_descriptors() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let limits = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
+    if let Err(error) = setrlimit(Resource::Nofile, limits) {
+        eprintln!("fcvm-agent: few connections are possible: {error}");
+    }
 }
 
 /// Loads the modules of a list in its order.

@@ -27,5 +27,16 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode, Failure> {
     let cli = args::parse(std::env::args_os())?;
     ui::log::start();
+    allow_descriptors();
     command::run(cli)
+}
+
+/// Allows this process as many descriptors as it may have: an owner has one for every connection of its VM, and shells
+/// give 1,024.
+fn allow_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }) {
+        tracing::debug!(%error, "the limit of descriptors stays as it was");
+    }
 }
