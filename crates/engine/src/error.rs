@@ -73,6 +73,54 @@ pub enum Error {
     /// The VM runs.
     #[error("VM {0} is running; stop it first or use --force")]
     Running(String),
+    /// The guest's memory could not be copied or written.
+    #[error("{what} the guest's memory")]
+    Memory {
+        /// The verb.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no room for a snapshot.
+    #[error("a snapshot may need {} MiB where {} MiB are free", needed >> 20, free >> 20)]
+    NoRoom {
+        /// Bytes that it may need.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// The guest did not do in time what comes before a capture.
+    #[error("the guest did not fall silent within {seconds} s; it goes on")]
+    NotSilent {
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// Two things went wrong, the second while the first was being mended.
+    #[error("{first}; and then: {then}")]
+    Twice {
+        /// The first.
+        first: Box<Error>,
+        /// The second.
+        then: Box<Error>,
+    },
+    /// The machine that was saved had something else.
+    #[error("the snapshot was made with {what} {saved:?}, here it is {here:?}; make it anew on this host")]
+    OtherMachine {
+        /// Monitor, accelerator or processor.
+        what: &'static str,
+        /// What it was.
+        saved: String,
+        /// What it is here.
+        here: String,
+    },
+    /// The guest did not become another machine.
+    #[error("the restored guest failed at its {step}: {reason}")]
+    NotAwake {
+        /// The line of the receipt.
+        step: String,
+        /// Why.
+        reason: String,
+    },
     /// The connection to the VM ended in the middle.
     #[error("the VM ended before the command did")]
     Lost,

@@ -6,10 +6,12 @@
 pub mod attachment;
 mod control;
 mod error;
+mod link;
 mod ops;
 pub mod plan;
 pub mod run;
 mod settings;
+pub mod snapshot;
 
 pub use attachment::{Attachment, CHANNEL_DEPTH, Output};
 pub use error::Error;

@@ -134,7 +134,7 @@ async fn client(dir: &VmDir, vm: &str) -> Result<Option<Client>, Error> {
     Client::connect(dir).await.map_err(|source| Error::Control { vm: vm.to_owned(), source })
 }
 
-async fn connect(dir: &VmDir, vm: &str) -> Result<Client, Error> {
+pub(crate) async fn connect(dir: &VmDir, vm: &str) -> Result<Client, Error> {
     client(dir, vm).await?.ok_or_else(|| Error::NotRunning(vm.to_owned()))
 }
 

@@ -1,6 +1,6 @@
 //! The directory of one VM: found by anyone, owned by one process at a time.
 
-use crate::{Error, Owner, Store, VmRecord, file};
+use crate::{Error, Owner, Store, VmRecord, file, snapshot};
 use fcvm_spec::{VmId, VmName};
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -150,6 +150,9 @@ impl VmDir {
     pub(crate) fn retire(&self, record: &VmRecord) -> Result<(), Error> {
         file::remove_tree(&self.run_dir())?;
         file::remove(&self.control_socket())?;
+        for lent in [snapshot::name::MEMORY, snapshot::name::SYSTEM, snapshot::name::IMAGE] {
+            file::remove(&self.path.join(lent))?;
+        }
         self.write(record)?;
         file::remove(&self.lock_path())
     }

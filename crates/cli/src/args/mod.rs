@@ -2,11 +2,15 @@
 
 mod environment;
 mod run;
+mod snapshot;
 mod unsupported;
 mod words;
 
 pub(crate) use environment::environment;
-pub(crate) use run::{Place, RunArgs, RunPlan};
+pub(crate) use run::{Place, RunArgs, RunPlan, fresh};
+pub(crate) use snapshot::{
+    ChildArgs, CloneArgs, CreateArgs, ForkArgs, ListSnapshotsArgs, RemoveSnapshotsArgs, SnapshotVerb,
+};
 
 use crate::error::Failure;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -32,6 +36,11 @@ pub(crate) enum Verb {
     Podman(Box<PodmanVerb>),
     #[command(flatten)]
     Direct(PodmanVerb),
+    /// Capture running VMs, and start VMs from that
+    #[command(subcommand)]
+    Snapshot(SnapshotVerb),
+    /// Start copies of a running VM, which goes on
+    Fork(ForkArgs),
     /// Get kernel and guest system from this system's packages
     Setup(SetupArgs),
     /// Say what this host can do, and what is missing

@@ -5,6 +5,7 @@ use super::words::split_words;
 use crate::config::{Config, RunDefaults};
 use crate::error::Failure;
 use clap::Args;
+use fcvm_engine::run::Origin;
 use fcvm_engine::{Publish, RunRequest};
 use fcvm_spec::container::parse_capability;
 use fcvm_spec::unit::parse_bytes;
@@ -170,6 +171,17 @@ pub(crate) enum Place {
 /// What a machine has beyond what its container may use: its kernel, the agent, page tables.
 const OVERHEAD: MiB = MiB(96);
 
+/// Makes an id and a name that nobody has asked for.
+pub(crate) fn fresh() -> Result<(VmId, VmName), Failure> {
+    let mut random = [0; 40];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| Failure::new(format!("ask the kernel for random bytes: {error}")))?;
+    let (id, seed) = random.split_at(32);
+    let seed = u64::from_le_bytes(seed.try_into().expect("forty less thirty-two are eight"));
+    let id = VmId::from_random(id.try_into().expect("the first thirty-two of forty"));
+    Ok((id, VmName::from_seed(seed)))
+}
+
 impl RunArgs {
     /// Checks every flag and computes what is asked.
     pub(crate) fn plan(mut self, config: &Config) -> Result<RunPlan, Failure> {
@@ -183,6 +195,7 @@ impl RunArgs {
             spec: self.spec(config)?,
             pull: self.pull.parse().map_err(Failure::new)?,
             publish: if self.publish_all { Publish::Exposed } else { Publish::Named },
+            origin: Origin::Image,
         };
         Ok(RunPlan {
             request,
@@ -204,18 +217,14 @@ impl RunArgs {
     }
 
     fn spec(&self, config: &Config) -> Result<VmSpec, Failure> {
-        let mut random = [0; 40];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
-            .map_err(|error| Failure::new(format!("ask the kernel for random bytes: {error}")))?;
-        let (id, seed) = random.split_at(32);
-        let seed = u64::from_le_bytes(seed.try_into().expect("forty less thirty-two are eight"));
+        let (id, name) = fresh()?;
         let mut ports = Vec::new();
         for port in &self.publish {
             ports.extend(PortMapping::parse(port)?);
         }
         Ok(VmSpec {
-            id: VmId::from_random(id.try_into().expect("the first thirty-two of forty")),
-            name: self.name.as_ref().map_or_else(|| Ok(VmName::from_seed(seed)), |name| name.parse())?,
+            id,
+            name: self.name.as_ref().map_or(Ok(name), |name| name.parse())?,
             image: self.image()?,
             root: if self.rootfs { RootKind::Directory } else { RootKind::Image },
             container: self.container(config)?,

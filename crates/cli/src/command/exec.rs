@@ -6,7 +6,7 @@ use crate::args::{ExecArgs, environment};
 use crate::error::Failure;
 use crate::settings;
 use crate::stdio::{self, Signals, Stdin};
-use fcvm_engine::ExecOutcome;
+use fcvm_engine::{Engine, ExecOutcome};
 use fcvm_proto::message::{Exec, Place};
 use std::path::Path;
 use std::process::ExitCode;
@@ -24,10 +24,15 @@ pub(super) fn exec(args: ExecArgs, data_dir: &Path) -> Result<ExitCode, Failure>
         interactive: args.interactive,
         detach: args.detach,
     };
-    let stdin = if args.interactive && !args.detach { Stdin::Read } else { Stdin::Ignored };
+    run(&engine, &args.name, exec)
+}
+
+/// Runs a command in a VM with this program's streams.
+pub(super) fn run(engine: &Engine, vm: &str, exec: Exec) -> Result<ExitCode, Failure> {
+    let stdin = if exec.interactive && !exec.detach { Stdin::Read } else { Stdin::Ignored };
     let (outcome, writer) = block_on(async {
         let (attachment, writer) = stdio::attach(stdin, Signals::Own).map_err(Failure::from)?;
-        Ok::<_, Failure>((engine.exec(&args.name, exec, attachment).await, writer))
+        Ok::<_, Failure>((engine.exec(vm, exec, attachment).await, writer))
     })??;
     let written = writer.finish();
     match outcome? {

@@ -10,6 +10,7 @@ mod owner;
 mod papers;
 mod run;
 mod setup;
+mod snapshot;
 mod vm;
 
 use crate::args::{Cli, PodmanVerb, Verb};
@@ -29,6 +30,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Setup(args) => done(setup::setup(&args, &place(flag)?.1)),
         Verb::Doctor(args) => doctor::doctor(&args, &place(flag)?.1),
         Verb::Ls(args) => done(list::ls(args, &place(flag)?.1)),
+        Verb::Snapshot(verb) => snapshot::snapshot(verb, &place(flag)?.1),
+        Verb::Fork(args) => snapshot::fork(args, &place(flag)?.1),
         Verb::Owner { report } => owner::own(report, &place(flag)?.1),
         Verb::Completions { shell } => done(papers::completions(shell)),
         Verb::Man { dir } => done(papers::man(&dir)),

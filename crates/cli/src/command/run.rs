@@ -39,7 +39,7 @@ fn run_plan(mut plan: RunPlan, data_dir: &Path, cidfile: Option<&CidFile>) -> Re
     }
 }
 
-fn foreground(engine: &Engine, plan: RunPlan, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
+pub(super) fn foreground(engine: &Engine, plan: RunPlan, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
     let stdin = match plan.request.spec.stdin {
         fcvm_spec::Stdin::Carried => Stdin::Read,
         fcvm_spec::Stdin::Null => Stdin::Ignored,

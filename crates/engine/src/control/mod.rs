@@ -8,6 +8,7 @@ mod splice;
 pub(crate) use client::{Client, refused};
 pub(crate) use server::{Ask, Control};
 
+use crate::snapshot::{CaptureRequest, Captured};
 use fcvm_proto::message::Exec;
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +30,20 @@ pub(crate) enum Command {
         #[serde(default)]
         timeout_s: Option<u32>,
     },
+    /// Captures the machine; answered with [`CaptureAnswer`] when that is done.
+    Capture(CaptureRequest),
     /// Answered with [`Waited`] when the container has ended.
     Wait,
+}
+
+/// The answer to [`Command::Capture`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CaptureAnswer {
+    /// It was made.
+    Captured(Captured),
+    /// It was not; the machine runs.
+    Failed(String),
 }
 
 /// The answer to [`Command::Wait`].

@@ -1,19 +1,22 @@
 //! The owner's end of `control.sock`: answers clients from the first moment to the last.
 
-use super::{Command, Waited, socket, splice};
+use super::{CaptureAnswer, Command, Waited, socket, splice};
+use crate::snapshot::CaptureRequest;
 use fcvm_link::{Opened, Role, Sender, Session, Stream};
 use fcvm_proto::message::{Done, HostRequest};
 use std::io;
 use std::path::Path;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// What a client asks of the driver itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Ask {
     /// To end the VM, with this time-out in seconds or its own.
     Stop(Option<u32>),
+    /// To capture the machine and say how that went.
+    Capture(CaptureRequest, oneshot::Sender<CaptureAnswer>),
 }
 
 /// What the clients of a VM are told: how far it is.
@@ -111,6 +114,14 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
                 .map_or(Done::Failed("the VM is ending".to_owned()), |()| Done::Ok);
             let (sender, _receiver) = opened.stream.split();
             reply(sender, &done).await;
+        }
+        Ok(Command::Capture(request)) => {
+            let (answer, answered) = oneshot::channel();
+            let ending = || CaptureAnswer::Failed("the VM is ending".to_owned());
+            let asked = asks.send(Ask::Capture(request, answer)).await;
+            let answer = if asked.is_ok() { answered.await.unwrap_or_else(|_| ending()) } else { ending() };
+            let (sender, _receiver) = opened.stream.split();
+            reply(sender, &answer).await;
         }
         Ok(Command::Wait) => {
             let (sender, _receiver) = opened.stream.split();

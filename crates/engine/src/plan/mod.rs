@@ -24,11 +24,36 @@ fn disks() -> Disks {
     Disks { system: "/dev/vda".to_owned(), image: "/dev/vdb".to_owned(), scratch: "/dev/vdc".to_owned() }
 }
 
-/// Computes the boot plan.
-pub fn compute(spec: &VmSpec, image: &ImageConfiguration, host: &HostFacts) -> Result<Plan, NoCommand> {
-    let process = process::merge(spec, image)?;
+impl HostFacts {
+    /// The random bytes as they travel.
+    pub(crate) fn entropy_text(&self) -> String {
+        self.entropy.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Who a guest is, for itself and for others: what a clone does not share with its snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct World {
+    pub(crate) hostname: String,
+    pub(crate) machine_id: String,
+    pub(crate) hosts: String,
+    pub(crate) resolv_conf: String,
+}
+
+/// Computes who a VM's guest is.
+pub(crate) fn world(spec: &VmSpec) -> World {
     let hostname = spec.container.hostname.clone().unwrap_or_else(|| spec.id.short().to_owned());
-    let network = match spec.network {
+    let network = network(spec);
+    World {
+        hosts: files::hosts(spec, &network, &hostname),
+        resolv_conf: files::resolv_conf(spec, &network),
+        machine_id: machine_id(spec),
+        hostname,
+    }
+}
+
+fn network(spec: &VmSpec) -> Network {
+    match spec.network {
         NetworkMode::None => Network::None,
         NetworkMode::Default | NetworkMode::Rootless { .. } => Network::Link {
             address: fcvm_net::address::GUEST,
@@ -36,28 +61,34 @@ pub fn compute(spec: &VmSpec, image: &ImageConfiguration, host: &HostFacts) -> R
             gateway: fcvm_net::address::GATEWAY,
             resolver: fcvm_net::address::RESOLVER,
         },
-    };
+    }
+}
+
+/// Computes the boot plan.
+pub fn compute(spec: &VmSpec, image: &ImageConfiguration, host: &HostFacts) -> Result<Plan, NoCommand> {
+    let process = process::merge(spec, image)?;
+    let World { hostname, machine_id, hosts, resolv_conf } = world(spec);
     Ok(Plan {
         time_ns: host.time_ns,
-        entropy: host.entropy.iter().map(|byte| format!("{byte:02x}")).collect(),
+        entropy: host.entropy_text(),
         disks: disks(),
         container: Container {
-            hosts: files::hosts(spec, &network, &hostname),
-            resolv_conf: files::resolv_conf(spec, &network),
+            hosts,
+            resolv_conf,
             user: process.user.clone(),
             interactive: spec.stdin == Stdin::Carried,
             init: spec.container.init,
             memory_limit: spec.container.memory,
             oci: oci::configuration(spec, process, &hostname),
         },
-        machine_id: machine_id(spec),
+        machine_id,
         hostname,
-        network,
+        network: network(spec),
     })
 }
 
 /// Returns a VM's machine id: 32 hexadecimal digits, as `machine-id(5)` wants them.
-pub(crate) fn machine_id(spec: &VmSpec) -> String {
+fn machine_id(spec: &VmSpec) -> String {
     spec.id.as_str().chars().take(32).collect()
 }
 

@@ -1,27 +1,33 @@
 //! The third phase: a machine whose guest has greeted and knows what it is.
 
-use super::now_ns;
-use super::prepare::Prepared;
+use super::prepare::{Beginning, Prepared};
+use super::{Hold, now_ns};
+use crate::link::GuestLink;
+use crate::snapshot::capture::MachineFiles;
+use crate::snapshot::clone::first_request;
 use crate::{Engine, Error};
-use fcvm_image::ImageLock;
-use fcvm_link::{Incoming, Role, Session, greeting};
+use fcvm_link::{Incoming, greeting};
 use fcvm_net::Published;
-use fcvm_proto::message::{Hello, PROTOCOL, Verdict};
+use fcvm_proto::message::{Hello, HostRequest, PROTOCOL, Verdict};
 use fcvm_proto::plan::Plan;
-use fcvm_store::{Monitor, OwnedVm, Owner};
-use fcvm_vmm::{Access, Disk, Machine, MachineSpec, Origin, Probe};
-use std::time::Duration;
-use tokio::task::JoinHandle;
+use fcvm_proto::restore::{Delta, RestoreReport};
+use fcvm_store::snapshot::ContainerState;
+use fcvm_store::{Monitor, OwnedVm, Owner, Receipt};
+use fcvm_vmm::{Access, Disk, Machine, MachineSpec, Origin};
+use std::time::{Duration, Instant};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// A machine that listens.
 #[derive(Debug)]
 pub(super) struct Booted {
     pub(super) machine: Machine,
-    pub(super) session: Session,
+    pub(super) link: GuestLink,
     pub(super) incoming: Incoming,
-    pub(super) link: JoinHandle<()>,
     pub(super) ports: Published,
-    pub(super) image: ImageLock,
+    pub(super) files: MachineFiles,
+    /// What brings the container's streams.
+    pub(super) first: HostRequest,
+    pub(super) hold: Option<Hold>,
 }
 
 /// How long a guest may take to greet. A loaded host with software emulation needs tens of seconds at worst.
@@ -31,16 +37,41 @@ const ATTEMPTS: usize = 2;
 
 impl Engine {
     pub(super) async fn boot(&self, vm: &mut OwnedVm, prepared: Prepared) -> Result<Booted, Error> {
-        let spec = self.machine_spec(vm, &prepared)?;
+        let Prepared { choice, beginning, ports, files, hold } = prepared;
+        let run_dir = vm.dir().run_dir();
+        std::fs::create_dir_all(&run_dir).map_err(|source| Error::RunDir { path: run_dir.clone(), source })?;
+        let shape = &vm.record().spec.machine;
+        let spec = |origin| MachineSpec {
+            choice: choice.clone(),
+            cpus: shape.cpus,
+            memory: shape.memory,
+            origin,
+            disks: disks(&files),
+            run_dir: run_dir.clone(),
+        };
+        match beginning {
+            Beginning::Boot { kernel, initramfs, plan } => {
+                let spec = spec(Origin::Boot { kernel, initramfs });
+                let (machine, Greeted { link, incoming }) = self.boot_fresh(vm, &spec, &plan).await?;
+                Ok(Booted { machine, link, incoming, ports, files, first: HostRequest::Start, hold: Some(hold) })
+            }
+            Beginning::Wake { saved, delta, container } => {
+                let spec = spec(Origin::Saved(saved));
+                let (machine, Greeted { link, incoming }) = self.wake(vm, &spec, *delta, container).await?;
+                // The VM has links of its own to all that it uses from now on.
+                drop(hold);
+                Ok(Booted { machine, link, incoming, ports, files, first: first_request(container), hold: None })
+            }
+        }
+    }
+
+    async fn boot_fresh(&self, vm: &mut OwnedVm, spec: &MachineSpec, plan: &Plan) -> Result<(Machine, Greeted), Error> {
         let mut failure = None;
         for attempt in 1..=ATTEMPTS {
-            let mut machine = fcvm_vmm::boot(&spec, &self.settings().entrance()).await?;
+            let mut machine = fcvm_vmm::boot(spec, &self.settings().entrance()).await?;
             record_monitor(vm, &machine)?;
-            match greet(&mut machine, &prepared.plan).await {
-                Ok((session, incoming, link)) => {
-                    let (ports, image) = (prepared.ports, prepared.image);
-                    return Ok(Booted { machine, session, incoming, link, ports, image });
-                }
+            match greet(&mut machine, |hello| boot_verdict(hello, plan)).await {
+                Ok((halves, hello)) => return Ok((machine, halves.start(hello))),
                 Err(reason) => {
                     tracing::warn!(attempt, reason, "the guest did not greet");
                     failure = Some(Error::NoGuest { reason, console: machine.console().tail() });
@@ -51,27 +82,93 @@ impl Engine {
         Err(failure.expect("at least one attempt was made"))
     }
 
-    fn machine_spec(&self, vm: &OwnedVm, prepared: &Prepared) -> Result<MachineSpec, Error> {
-        let shape = &vm.record().spec.machine;
-        let host = Probe::of_host(&self.settings().search_path);
-        let choice = fcvm_vmm::choose(shape.vmm, shape.accel, &host)?;
-        let run_dir = vm.dir().run_dir();
-        std::fs::create_dir_all(&run_dir).map_err(|source| Error::RunDir { path: run_dir.clone(), source })?;
-        let [system, image, scratch] = prepared.disks.clone();
-        Ok(MachineSpec {
-            choice,
-            cpus: shape.cpus,
-            memory: shape.memory,
-            origin: Origin::Boot { kernel: prepared.kernel.clone(), initramfs: prepared.initramfs.clone() },
-            disks: vec![
-                Disk { path: system, access: Access::ReadOnly },
-                Disk { path: image, access: Access::ReadOnly },
-                Disk { path: scratch, access: Access::ReadWrite },
-            ],
-            run_dir,
-        })
+    /// Starts a saved machine and makes it another one. Nobody sees it before all of its receipt is right.
+    async fn wake(
+        &self,
+        vm: &mut OwnedVm,
+        spec: &MachineSpec,
+        delta: Delta,
+        container: ContainerState,
+    ) -> Result<(Machine, Greeted), Error> {
+        let begun = Instant::now();
+        let mut machine = fcvm_vmm::boot(spec, &self.settings().entrance()).await?;
+        record_monitor(vm, &machine)?;
+        let failed = |reason, machine: &Machine| Error::NoGuest { reason, console: machine.console().tail() };
+        let told = delta.clone();
+        let greeted = greet(&mut machine, move |hello| wake_verdict(hello, told)).await;
+        let (mut halves, hello) = greeted.map_err(|reason| failed(reason, &machine))?;
+        let report = tokio::time::timeout(GREETING, greeting::hear_report(&mut halves.reader)).await;
+        let report = match report {
+            Ok(Ok(report)) => report,
+            Ok(Err(error)) => return Err(failed(error.to_string(), &machine)),
+            Err(_) => return Err(failed(silence(), &machine)),
+        };
+        let receipt = check(report, &delta, container)?;
+        let receipt = Receipt {
+            clock_after_ns: receipt.clock_ns.saturating_sub(now_ns()),
+            clock_before_ns: receipt.clock_before_ns,
+            epoch: receipt.epoch,
+            random: receipt.random,
+            hostname: receipt.hostname,
+            machine_id: receipt.machine_id,
+            connections: receipt.connections,
+            generation: hello.generation,
+            restore_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+        };
+        vm.update(|record| {
+            if let Some(restored) = &mut record.restored {
+                restored.receipt = Some(receipt);
+            }
+        })?;
+        Ok((machine, halves.start(hello)))
     }
 }
+
+/// In the order of the device names of a plan: system, image, scratch.
+fn disks(files: &MachineFiles) -> Vec<Disk> {
+    let disk = |path: &std::path::Path, access| Disk { path: path.to_owned(), access };
+    vec![
+        disk(&files.system, Access::ReadOnly),
+        disk(&files.image, Access::ReadOnly),
+        disk(&files.scratch, Access::ReadWrite),
+    ]
+}
+
+/// Holds a report against what was told. A line that is not as it should be fails the restore by its name.
+fn check(
+    report: RestoreReport,
+    told: &Delta,
+    container: ContainerState,
+) -> Result<fcvm_proto::restore::Receipt, Error> {
+    let receipt = match report {
+        RestoreReport::Restored(receipt) => receipt,
+        RestoreReport::Failed { step, reason } => return Err(Error::NotAwake { step, reason }),
+    };
+    let wrong = |step: &str, reason: String| Err(Error::NotAwake { step: step.to_owned(), reason });
+    for (step, is, should) in [
+        ("epoch", &receipt.epoch, &told.epoch),
+        ("host name", &receipt.hostname, &told.hostname),
+        ("machine id", &receipt.machine_id, &told.machine_id),
+    ] {
+        if is != should {
+            return wrong(step, format!("it is {is:?} and should be {should:?}"));
+        }
+    }
+    if receipt.random.len() != 32 || !receipt.random.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return wrong("random pool", "it gave no bytes".to_owned());
+    }
+    let off = receipt.clock_ns.saturating_sub(now_ns()).unsigned_abs();
+    if Duration::from_nanos(off) > CLOCK {
+        return wrong("clock", format!("it is off by {} ms", off / 1_000_000));
+    }
+    if (container == ContainerState::Running) != receipt.container.is_some() {
+        return wrong("container", "it does not run, although it ran in the snapshot".to_owned());
+    }
+    Ok(receipt)
+}
+
+/// How far a restored clock may be off: its report takes a while on a busy host.
+const CLOCK: Duration = Duration::from_secs(5);
 
 fn record_monitor(vm: &mut OwnedVm, machine: &Machine) -> Result<(), Error> {
     let process = Owner::of(machine.pid()).unwrap_or(Owner { pid: machine.pid(), start_time: 0 });
@@ -85,42 +182,63 @@ fn record_monitor(vm: &mut OwnedVm, machine: &Machine) -> Result<(), Error> {
     Ok(vm.update(|record| record.monitor = Some(monitor))?)
 }
 
-/// Hears the guest's `Hello` and tells it the plan; the reason in words if that fails.
-async fn greet(machine: &mut Machine, plan: &Plan) -> Result<(Session, Incoming, JoinHandle<()>), String> {
-    let link = machine.take_link().ok_or("its link was taken")?;
-    let (mut reader, mut writer) = link.into_split();
-    let mut refused = None;
-    let greeted = greeting::host_greeting(&mut reader, &mut writer, |hello| {
-        let verdict = verdict(hello, plan);
-        if let Verdict::Refused { reason } = &verdict {
-            refused = Some(reason.clone());
-        }
-        verdict
-    });
-    tokio::select! {
-        greeted = tokio::time::timeout(GREETING, greeted) => match greeted {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err(format!("nothing was heard of it for {} s", GREETING.as_secs())),
-        },
-        exit = machine.wait() => return Err(format!("its monitor {exit}")),
-    }
-    if let Some(reason) = refused {
-        return Err(reason);
-    }
-    let (session, incoming, driver) = fcvm_link::start(reader, writer, Role::Host);
-    let driver = tokio::spawn(async move {
-        let ended = driver.run().await;
-        tracing::debug!(?ended, "the link ended");
-    });
-    Ok((session, incoming, driver))
+/// The halves of a link whose guest has greeted.
+struct Halves {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
 }
 
-fn verdict(hello: &Hello, plan: &Plan) -> Verdict {
-    if hello.protocol != PROTOCOL {
-        let reason =
-            format!("the agent speaks protocol {}, this fcvm speaks {PROTOCOL}; run `fcvm setup`", hello.protocol);
-        return Verdict::Refused { reason };
+impl Halves {
+    fn start(self, hello: Hello) -> Greeted {
+        let (link, incoming) = GuestLink::start(self.reader, self.writer, hello);
+        Greeted { link, incoming }
     }
-    Verdict::Boot(Box::new(Plan { time_ns: now_ns(), ..plan.clone() }))
+}
+
+/// A session with a guest.
+struct Greeted {
+    link: GuestLink,
+    incoming: Incoming,
+}
+
+/// Hears the guest's `Hello` and tells it what it is; the reason in words if that fails.
+///
+/// The byte of the knock is for a guest that was saved; one that boots drops it as what an older life left.
+async fn greet(machine: &mut Machine, verdict: impl FnOnce(&Hello) -> Verdict) -> Result<(Halves, Hello), String> {
+    let link = machine.take_link().ok_or("its link was taken")?;
+    let (mut reader, mut writer) = link.into_split();
+    let greeted = async {
+        greeting::knock(&mut writer).await?;
+        greeting::host_greeting(&mut reader, &mut writer, verdict).await
+    };
+    let greeted = tokio::select! {
+        greeted = tokio::time::timeout(GREETING, greeted) => match greeted {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err(silence()),
+        },
+        exit = machine.wait() => return Err(format!("its monitor {exit}")),
+    };
+    match greeted.verdict {
+        Verdict::Refused { reason } => Err(reason),
+        _ => Ok((Halves { reader, writer }, greeted.hello)),
+    }
+}
+
+fn silence() -> String {
+    format!("nothing was heard of it for {} s", GREETING.as_secs())
+}
+
+fn boot_verdict(hello: &Hello, plan: &Plan) -> Verdict {
+    refusal(hello).unwrap_or_else(|| Verdict::Boot(Box::new(Plan { time_ns: now_ns(), ..plan.clone() })))
+}
+
+fn wake_verdict(hello: &Hello, delta: Delta) -> Verdict {
+    refusal(hello).unwrap_or_else(|| Verdict::Restored(Box::new(Delta { time_ns: now_ns(), ..delta })))
+}
+
+fn refusal(hello: &Hello) -> Option<Verdict> {
+    (hello.protocol != PROTOCOL).then(|| Verdict::Refused {
+        reason: format!("the agent speaks protocol {}, this fcvm speaks {PROTOCOL}; run `fcvm setup`", hello.protocol),
+    })
 }

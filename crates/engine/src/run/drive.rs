@@ -3,8 +3,9 @@
 use super::boot::Booted;
 use super::container::{ContainerEnd, pump_input, pump_output};
 use super::{RunObserver, RunOutcome, advance, now_ns};
-use crate::control::{Ask, Control};
-use crate::{Attachment, Error};
+use crate::control::{Ask, CaptureAnswer, Control};
+use crate::snapshot::capture::Live;
+use crate::{Attachment, Engine, Error};
 use fcvm_link::{Receiver, Session};
 use fcvm_net::Egress;
 use fcvm_net::address::Translation;
@@ -13,6 +14,7 @@ use fcvm_spec::lifecycle::Event;
 use fcvm_spec::{NetworkMode, Removal, Signal, VmSpec};
 use fcvm_store::OwnedVm;
 use fcvm_store::log::LogWriter;
+use fcvm_store::snapshot::ContainerState;
 use fcvm_vmm::Machine;
 use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
@@ -25,59 +27,79 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a guest may take to write back and power off; its disk is consistent only then.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
-/// Runs the container to its end and the machine to its power-off.
-pub(super) async fn drive(
-    vm: &mut OwnedVm,
-    booted: Booted,
-    attachment: &mut Attachment,
-    mut control: Control,
-    observer: &dyn RunObserver,
-) -> Result<RunOutcome, Error> {
-    let Booted { mut machine, session, mut incoming, link, ports, image } = booted;
-    let container = start(&session, &mut machine).await?;
-    vm.update(|record| {
-        advance(record, Event::Started);
-        record.started_ns = Some(now_ns());
-    })?;
-    let log_limit = vm.record().spec.container.log_max_size.unwrap_or(LogWriter::DEFAULT_LIMIT);
-    let log = LogWriter::open(vm.dir().path(), log_limit)?;
-    let output = tokio::spawn(pump_output(container.receiver, log, attachment.output.take()));
-    let (signals, forwarded) = tokio::sync::mpsc::channel(8);
-    let input = tokio::spawn(pump_input(container.sender, attachment.stdin.take(), forwarded));
-    let served = tokio::spawn(ports.serve(session.clone()));
-    control.open(session.clone());
-    observer.started(vm.record());
+impl Engine {
+    /// Runs the container to its end and the machine to its power-off.
+    pub(super) async fn drive(
+        &self,
+        vm: &mut OwnedVm,
+        booted: Booted,
+        attachment: &mut Attachment,
+        mut control: Control,
+        observer: &dyn RunObserver,
+    ) -> Result<RunOutcome, Error> {
+        let Booted { mut machine, link, mut incoming, ports, files, first, hold } = booted;
+        let session = link.session().clone();
+        let container = start(&session, &mut machine, &first).await?;
+        vm.update(|record| {
+            advance(record, Event::Started);
+            record.started_ns = Some(now_ns());
+        })?;
+        let log_limit = vm.record().spec.container.log_max_size.unwrap_or(LogWriter::DEFAULT_LIMIT);
+        let log = LogWriter::open(vm.dir().path(), log_limit)?;
+        let output = tokio::spawn(pump_output(container.receiver, log, attachment.output.take()));
+        let (signals, forwarded) = tokio::sync::mpsc::channel(8);
+        let input = tokio::spawn(pump_input(container.sender, attachment.stdin.take(), forwarded));
+        let served = tokio::spawn(ports.serve(session.clone()));
+        control.open(session.clone());
+        observer.started(vm.record());
 
-    let egress = Egress::new(translation(&vm.record().spec));
-    let mut running =
-        Running { session: session.clone(), output, tasks: JoinSet::new(), deadline: None, patience: None };
-    let end = loop {
-        tokio::select! {
-            end = &mut running.output => break end.unwrap_or(ContainerEnd::Lost("its output was lost".to_owned())),
-            exit = machine.wait() => break ContainerEnd::Lost(format!("the monitor {exit}")),
-            Some(opened) = incoming.accept() => {
-                running.tasks.spawn(egress.clone().serve(opened));
+        let egress = Egress::new(translation(&vm.record().spec));
+        let mut running =
+            Running { session: session.clone(), output, tasks: JoinSet::new(), deadline: None, patience: None };
+        let end = loop {
+            tokio::select! {
+                end = &mut running.output => break end.unwrap_or(ContainerEnd::Lost("its output was lost".to_owned())),
+                exit = machine.wait() => break ContainerEnd::Lost(format!("the monitor {exit}")),
+                Some(opened) = incoming.accept() => {
+                    running.tasks.spawn(egress.clone().serve(opened));
+                }
+                Some(_) = running.tasks.join_next() => {}
+                Some(signal) = attachment.signals.recv() => drop(signals.try_send(signal)),
+                asked = control.ask() => match asked {
+                    Ask::Stop(timeout_s) => {
+                        vm.update(|record| advance(record, Event::StopAsked))?;
+                        running.stop(&vm.record().spec, timeout_s);
+                    }
+                    Ask::Capture(request, answer) => {
+                        let (record, container) = (vm.record(), ContainerState::Running);
+                        let live = Live { record, machine: &machine, link: &link, files: &files, container };
+                        let captured = self.capture(&live, request).await;
+                        let _asker_is_gone = answer.send(captured.map_or_else(
+                            |error| CaptureAnswer::Failed(in_full(&error)),
+                            CaptureAnswer::Captured,
+                        ));
+                    }
+                },
+                () = overdue(running.deadline) => running.kill(),
+                () = overdue(running.patience) => break ContainerEnd::Exited(Exit::Signal(Signal::KILL.number())),
             }
-            Some(_) = running.tasks.join_next() => {}
-            Some(signal) = attachment.signals.recv() => drop(signals.try_send(signal)),
-            Ask::Stop(timeout_s) = control.ask() => {
-                vm.update(|record| advance(record, Event::StopAsked))?;
-                running.stop(&vm.record().spec, timeout_s);
-            }
-            () = overdue(running.deadline) => running.kill(),
-            () = overdue(running.patience) => break ContainerEnd::Exited(Exit::Signal(Signal::KILL.number())),
+        };
+        let outcome = judge(explain(end, &mut machine).await);
+        if let Ok(outcome) = &outcome {
+            control.ended(outcome.code);
         }
-    };
-    let outcome = judge(explain(end, &mut machine).await);
-    if let Ok(outcome) = &outcome {
-        control.ended(outcome.code);
+        served.abort();
+        input.abort();
+        power_off(&session, &mut machine, vm.record().spec.removal).await;
+        drop((link, hold));
+        outcome
     }
-    served.abort();
-    input.abort();
-    power_off(&session, &mut machine, vm.record().spec.removal).await;
-    link.abort();
-    drop(image);
-    outcome
+}
+
+/// An error with all of its causes.
+fn in_full(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// What the loop changes.
@@ -131,8 +153,8 @@ struct Started {
 }
 
 /// Starts the container and waits for its first word.
-async fn start(session: &Session, machine: &mut Machine) -> Result<Started, Error> {
-    let (sender, mut receiver) = session.open(&HostRequest::Start).map_err(|_| Error::Lost)?.split();
+async fn start(session: &Session, machine: &mut Machine, first: &HostRequest) -> Result<Started, Error> {
+    let (sender, mut receiver) = session.open(first).map_err(|_| Error::Lost)?.split();
     let item = tokio::select! {
         item = receiver.recv() => item.map_err(crate::control::refused)?.ok_or(Error::Lost)?,
         exit = machine.wait() => {
@@ -187,7 +209,7 @@ async fn power_off(session: &Session, machine: &mut Machine, removal: Removal) {
 }
 
 /// Asks the guest for something that carries nothing.
-async fn ask(session: &Session, request: &HostRequest) -> Result<(), Error> {
+pub(crate) async fn ask(session: &Session, request: &HostRequest) -> Result<(), Error> {
     let (sender, mut receiver) = session.open(request).map_err(|_| Error::Lost)?.split();
     let item = receiver.recv().await.map_err(crate::control::refused)?.ok_or(Error::Lost)?;
     sender.finish();

@@ -11,12 +11,14 @@ mod drive;
 mod prepare;
 
 pub(crate) use container::{piece, pump_input};
+pub(crate) use drive::ask;
+pub(crate) use prepare::{Beginning, Hold, Prepared, host_facts};
 
-use crate::control::{Ask, Control};
+use crate::control::{Ask, CaptureAnswer, Control};
 use crate::{Attachment, Engine, Error};
 use fcvm_image::PullPolicy;
 use fcvm_spec::lifecycle::Event;
-use fcvm_spec::{Phase, Signal, VmSpec};
+use fcvm_spec::{Phase, Signal, SnapshotId, VmSpec};
 use fcvm_store::{Ended, OwnedVm, Owner, VmRecord};
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,6 +33,25 @@ pub struct RunRequest {
     pub pull: PullPolicy,
     /// Whether the ports that the image exposes are published too.
     pub publish: Publish,
+    /// What its machine starts from.
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// What the machine of a VM starts from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// A kernel and the image.
+    #[default]
+    Image,
+    /// A snapshot, in which the container may run already.
+    Snapshot {
+        /// Which.
+        id: SnapshotId,
+        /// `KEY=VALUE` for commands that are run in it from now on.
+        env: Vec<String>,
+    },
 }
 
 /// Which ports are published.
@@ -102,7 +123,10 @@ impl Engine {
         let mut control = Control::start(vm.dir().path()).map_err(failed)?;
         let booted = {
             let phases = async {
-                let prepared = self.prepare(vm, request, observer).await?;
+                let prepared = match &request.origin {
+                    Origin::Image => self.prepare(vm, request, observer).await?,
+                    Origin::Snapshot { id, env } => self.prepare_clone(vm, request, id, env).await?,
+                };
                 self.boot(vm, prepared).await
             };
             tokio::select! {
@@ -110,7 +134,7 @@ impl Engine {
                 error = interruption(&mut attachment.signals, &mut control) => return Err(error),
             }
         };
-        drive::drive(vm, booted, attachment, control, observer).await
+        self.drive(vm, booted, attachment, control, observer).await
     }
 }
 
@@ -119,7 +143,13 @@ async fn interruption(signals: &mut mpsc::Receiver<Signal>, control: &mut Contro
     loop {
         let signal = tokio::select! {
             Some(signal) = signals.recv() => signal,
-            Ask::Stop(_) = control.ask() => return Error::Stopped,
+            asked = control.ask() => match asked {
+                Ask::Stop(_) => return Error::Stopped,
+                Ask::Capture(_, answer) => {
+                    let _ = answer.send(CaptureAnswer::Failed("its container does not run yet".to_owned()));
+                    continue;
+                }
+            },
         };
         // Others (SIGWINCH, SIGUSR1…) are for a container that is not there yet.
         if ENDING.contains(&signal.number()) {
@@ -155,7 +185,7 @@ fn advance(record: &mut VmRecord, event: Event) {
 }
 
 /// The host's time.
-fn now_ns() -> i64 {
+pub(crate) fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

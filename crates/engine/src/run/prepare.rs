@@ -2,27 +2,46 @@
 
 use super::{Publish, RunObserver, RunRequest, now_ns};
 use crate::plan::{self, HostFacts};
+use crate::snapshot::capture::MachineFiles;
 use crate::{Engine, Error};
 use fcvm_artifacts::Set;
 use fcvm_image::{Image, ImageLock, PullOptions, PullPolicy};
 use fcvm_net::Published;
 use fcvm_proto::plan::Plan;
+use fcvm_proto::restore::Delta;
 use fcvm_spec::{KernelChoice, PortMapping, Protocol, RootKind, Signal, VmSpec};
 use fcvm_store::OwnedVm;
+use fcvm_store::snapshot::{ContainerState, SnapshotHold};
+use fcvm_vmm::{Choice, Probe, Saved};
 use oci_spec::image::ImageConfiguration;
 use std::path::{Path, PathBuf};
 
 /// A VM that only lacks its machine.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) plan: Plan,
-    pub(super) ports: Published,
-    pub(super) kernel: PathBuf,
-    pub(super) initramfs: PathBuf,
-    /// In the order of [`plan::compute`]'s device names: system, image, scratch.
-    pub(super) disks: [PathBuf; 3],
-    /// Keeps `rmi` away from the disk.
-    pub(super) image: ImageLock,
+pub(crate) struct Prepared {
+    pub(crate) choice: Choice,
+    pub(crate) beginning: Beginning,
+    pub(crate) ports: Published,
+    pub(crate) files: MachineFiles,
+    pub(crate) hold: Hold,
+}
+
+/// How the machine begins, and what its guest is told.
+#[derive(Debug)]
+pub(crate) enum Beginning {
+    /// It boots.
+    Boot { kernel: PathBuf, initramfs: PathBuf, plan: Box<Plan> },
+    /// It wakes up from a snapshot.
+    Wake { saved: Saved, delta: Box<Delta>, container: ContainerState },
+}
+
+/// Keeps others from removing what the VM uses.
+#[derive(Debug)]
+pub(crate) enum Hold {
+    /// `rmi` from the image's disk, while the VM lives.
+    Image { _lock: ImageLock },
+    /// `snapshot rm` from the files that are read while the machine wakes up.
+    Snapshot { _hold: SnapshotHold },
 }
 
 impl Engine {
@@ -50,8 +69,19 @@ impl Engine {
             let stop_signal = &mut record.spec.container.stop_signal;
             *stop_signal = stop_signal.or_else(|| image_stop_signal(&image.config));
         })?;
-        let disks = [set.system, image.disk, scratch];
-        Ok(Prepared { plan, ports, kernel: set.kernel, initramfs: set.initramfs, disks, image: lock })
+        Ok(Prepared {
+            choice: self.choose(&request.spec)?,
+            beginning: Beginning::Boot { kernel: set.kernel, initramfs: set.initramfs, plan: Box::new(plan) },
+            ports,
+            files: MachineFiles { system: set.system, image: image.disk, scratch, memory: None },
+            hold: Hold::Image { _lock: lock },
+        })
+    }
+
+    /// Decides on monitor and accelerator.
+    pub(crate) fn choose(&self, spec: &VmSpec) -> Result<Choice, Error> {
+        let host = Probe::of_host(&self.settings().search_path);
+        Ok(fcvm_vmm::choose(spec.machine.vmm, spec.machine.accel, &host)?)
     }
 
     fn boot_set(&self, kernel: &KernelChoice) -> Result<Set, Error> {
@@ -90,7 +120,7 @@ impl Engine {
     }
 }
 
-fn host_facts() -> HostFacts {
+pub(crate) fn host_facts() -> HostFacts {
     let mut entropy = [0; 32];
     // The first bytes of the kernel's pool; it is ready long before a user has a shell.
     let filled = rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty());

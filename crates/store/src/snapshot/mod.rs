@@ -18,6 +18,7 @@ pub use manifest::{ContainerState, FORMAT, FileEntry, Kind, Manifest, SavedMachi
 
 use crate::{Error, Store, VmDir, file, sparse};
 use fcvm_spec::{SnapshotId, VmName};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io;
@@ -66,7 +67,7 @@ pub struct SnapshotHold {
 }
 
 /// How much room a snapshot takes, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
     /// What its files hold, holes included.
     pub apparent: u64,

@@ -66,6 +66,16 @@ pub enum MemoryCopy {
     Pages(PagesCopy),
 }
 
+impl MemoryCopy {
+    /// How many bytes the copy may take at most.
+    pub fn largest(&self) -> io::Result<u64> {
+        match self {
+            Self::Whole(whole) => whole.largest(),
+            Self::Pages(PagesCopy(private)) => private.largest(),
+        }
+    }
+}
+
 /// See [`MemoryCopy::Pages`].
 #[derive(Debug)]
 pub struct PagesCopy(Private);

@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 /// The mapped memory of one monitor.
 #[derive(Debug)]
 pub(super) struct Private {
+    monitor: u32,
     mappings: Vec<Mapping>,
     pagemap: File,
     memory: File,
@@ -45,7 +46,17 @@ impl Private {
         }
         let pagemap = File::open(format!("/proc/{monitor}/pagemap"))?;
         let memory = File::options().read(true).write(true).open(format!("/proc/{monitor}/mem"))?;
-        Ok(Self { mappings, pagemap, memory })
+        Ok(Self { monitor, mappings, pagemap, memory })
+    }
+
+    /// All anonymous memory of the monitor: the pages are a part of it.
+    pub(super) fn largest(&self) -> io::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.monitor))?;
+        let field = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+            value.trim().trim_end_matches(" kB").parse::<u64>().ok()
+        };
+        Ok((field("RssAnon:").unwrap_or(0) + field("VmSwap:").unwrap_or(0)) * 1024)
     }
 
     /// Reads all pages that are the monitor's own.

@@ -29,6 +29,10 @@ impl Whole {
         Ok(Self { source, size })
     }
 
+    pub(super) fn largest(&self) -> io::Result<u64> {
+        Ok(std::os::unix::fs::MetadataExt::blocks(&self.source.metadata()?) * 512)
+    }
+
     /// Copies what is there into an empty file while the machine runs.
     pub fn ahead(&self, into: &File) -> io::Result<()> {
         into.set_len(self.size)?;

@@ -54,8 +54,8 @@ mod this {
     }
 }
 
-pub use this::PROGRAM;
 pub(crate) use this::EMULATED_CPU;
+pub use this::PROGRAM;
 pub(super) use this::{MACHINE, PACKAGE, PARAMETERS, clock_parameters};
 
 /// Returns the processor model.

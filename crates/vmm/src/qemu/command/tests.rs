@@ -6,11 +6,8 @@ use crate::{Backend, Choice, Disk};
 use fcvm_spec::MiB;
 
 fn machine(accel: Accelerator, disks: Vec<Disk>) -> MachineSpec {
-    let choice = Choice {
-        backend: Backend::Qemu(Qemu { program: "/usr/bin/qemu".into() }),
-        accel,
-        reason: String::new(),
-    };
+    let choice =
+        Choice { backend: Backend::Qemu(Qemu { program: "/usr/bin/qemu".into() }), accel, reason: String::new() };
     let file = |name: &str| std::path::PathBuf::from(name);
     MachineSpec {
         choice,

@@ -1,0 +1,133 @@
+//! VMs that start from a snapshot: one, or many at once.
+
+use super::super::{block_on, exec, owner, run as running};
+use crate::args::ChildArgs;
+use crate::args::{CloneArgs, Place, RunPlan, fresh};
+use crate::error::Failure;
+use crate::stdio::Signals;
+use crate::ui;
+use crate::ui::progress::Show;
+use fcvm_engine::run::Origin;
+use fcvm_engine::snapshot::{CloneAsk, clone_spec};
+use fcvm_engine::{Engine, Publish, Remove, RunRequest};
+use fcvm_image::PullPolicy;
+use fcvm_proto::message::Exec;
+use fcvm_spec::{PortMapping, Removal, Stdin, VmName, VmSpec};
+use fcvm_store::snapshot::{Manifest, SnapshotDir};
+use fcvm_store::{Receipt, Restored};
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// `snapshot run`.
+pub(super) fn run(args: CloneArgs, engine: &Engine) -> Result<ExitCode, Failure> {
+    args.children.check()?;
+    let snapshot = engine.store().find_snapshot(&args.snapshot)?;
+    if args.detach || args.children.count > 1 || args.children.exec.is_some() {
+        return start(&args.children, &snapshot, engine, None);
+    }
+    let manifest = snapshot.manifest()?;
+    let mut requests = requests(&args.children, &manifest, None)?;
+    let mut request = requests.remove(0);
+    request.spec.stdin = if args.interactive { Stdin::Carried } else { Stdin::Null };
+    let (place, signals, show) = (Place::Foreground, Signals::Forwarded, Show::Nothing);
+    running::foreground(engine, RunPlan { request, place, signals, cidfile: None, show }, None)
+}
+
+/// Starts VMs in the background, all at once, and says what became of each.
+pub(super) fn start(
+    args: &ChildArgs,
+    snapshot: &SnapshotDir,
+    engine: &Engine,
+    parent: Option<&str>,
+) -> Result<ExitCode, Failure> {
+    let manifest = snapshot.manifest()?;
+    let requests = requests(args, &manifest, parent)?;
+    let root = engine.store().root();
+    let outcomes: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
+        let one = |request: &RunRequest| {
+            let id = owner::start(request, root)?;
+            announce(args, &request.spec, &id, engine)
+        };
+        let starting: Vec<_> = requests.iter().map(|request| scope.spawn(move || one(request))).collect();
+        starting.into_iter().map(|start| start.join().expect("starting a VM does not panic")).collect()
+    });
+    let mut code = ExitCode::SUCCESS;
+    for (request, outcome) in requests.iter().zip(outcomes) {
+        match outcome {
+            Ok(()) if args.exec.is_some() => code = run_in(args, &request.spec, engine)?,
+            Ok(()) => {}
+            Err(failure) => code = failure.report(),
+        }
+    }
+    Ok(code)
+}
+
+fn requests(args: &ChildArgs, manifest: &Manifest, parent: Option<&str>) -> Result<Vec<RunRequest>, Failure> {
+    let mut ports = Vec::new();
+    for port in &args.publish {
+        ports.extend(PortMapping::parse(port)?);
+    }
+    if let Some(fixed) = ports.iter().find(|port| port.host_port != 0 && args.count > 1) {
+        let port = fixed.host_port;
+        return Err(Failure::new(format!(
+            "{} VMs cannot all publish port {port}; leave the host's port out",
+            args.count
+        )));
+    }
+    let origin = Origin::Snapshot { id: manifest.id.clone(), env: args.env()? };
+    let request = |number: u16| {
+        let (id, fresh_name) = fresh()?;
+        let name: VmName = match (&args.name, parent) {
+            (Some(name), _) if args.count > 1 => format!("{name}-{number}").parse()?,
+            (Some(name), _) => name.parse()?,
+            (None, _) => fresh_name,
+        };
+        let hostname = args.hostname.clone();
+        let removal = if args.rm || args.exec.is_some() { Removal::Automatic } else { Removal::Keep };
+        let spec = clone_spec(manifest, CloneAsk { id, name, hostname, ports: ports.clone(), removal });
+        Ok(RunRequest { spec, pull: PullPolicy::Never, publish: Publish::Named, origin: origin.clone() })
+    };
+    (1..=args.count).map(request).collect()
+}
+
+/// Prints the id, and the receipt where people read it.
+fn announce(args: &ChildArgs, spec: &VmSpec, id: &str, engine: &Engine) -> Result<(), Failure> {
+    let restored = engine.store().find_vm(id).and_then(|vm| vm.record()).ok().and_then(|record| record.restored);
+    if args.json {
+        ui::say(&json!({ "id": id, "name": spec.name, "restored": restored }).to_string());
+        return Ok(());
+    }
+    if args.exec.is_none() {
+        ui::say(id);
+    }
+    if let Some(Restored { receipt: Some(receipt), .. }) = restored
+        && !args.quiet
+    {
+        ui::complain(&format!("{}: {}", spec.name, sentence(&receipt)));
+    }
+    Ok(())
+}
+
+fn sentence(receipt: &Receipt) -> String {
+    let Receipt { epoch, clock_before_ns, clock_after_ns, random, hostname, machine_id, connections, .. } = receipt;
+    #[expect(clippy::cast_precision_loss, reason = "it is shown with one digit")]
+    let ms = |ns: i64| format!("{:+.1} ms", ns as f64 / 1e6);
+    format!(
+        "restored in {} ms; epoch {epoch}; clock {} off, now {}; random {}…; host name {hostname}; machine id {machine_id}; \
+         {connections} connections reset",
+        receipt.restore_us / 1000,
+        ms(*clock_before_ns),
+        ms(*clock_after_ns),
+        &random[..random.len().min(8)],
+    )
+}
+
+/// Runs the command of `--exec` and removes the VM.
+fn run_in(args: &ChildArgs, spec: &VmSpec, engine: &Engine) -> Result<ExitCode, Failure> {
+    let line = args.exec.clone().unwrap_or_default();
+    let command = vec!["sh".to_owned(), "-c".to_owned(), line];
+    let ran = exec::run(engine, spec.name.as_str(), Exec { command, ..Exec::default() });
+    block_on(engine.remove(spec.id.as_str(), Remove::Force(Duration::ZERO)))??;
+    ran
+}

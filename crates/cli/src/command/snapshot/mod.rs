@@ -1,0 +1,110 @@
+//! `snapshot` and `fork`.
+
+mod children;
+mod show;
+
+use super::block_on;
+use crate::args::{CreateArgs, ForkArgs, RemoveSnapshotsArgs, SnapshotVerb};
+use crate::error::Failure;
+use crate::{settings, ui};
+use fcvm_engine::Engine;
+use fcvm_engine::snapshot::{CaptureRequest, Captured, Quiesce};
+use fcvm_spec::{SnapshotId, VmName};
+use fcvm_store::snapshot::Kind;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Does what was asked of snapshots.
+pub(super) fn snapshot(verb: SnapshotVerb, data_dir: &Path) -> Result<ExitCode, Failure> {
+    let engine = settings::engine(data_dir)?;
+    let done = |result: Result<(), Failure>| result.map(|()| ExitCode::SUCCESS);
+    match verb {
+        SnapshotVerb::Create(args) => done(create(&args, &engine)),
+        SnapshotVerb::Run(args) => children::run(args, &engine),
+        SnapshotVerb::Ls(args) => done(show::list(&args, &engine)),
+        SnapshotVerb::Inspect { snapshots } => done(show::inspect(&snapshots, &engine)),
+        SnapshotVerb::Rm(args) => each(&args.snapshots, |text| remove(text, &args, &engine)),
+        SnapshotVerb::Prune => done(prune(&engine)),
+        SnapshotVerb::Tree => done(show::tree(&engine)),
+        SnapshotVerb::Verify { snapshots } => each(&snapshots, |text| verify(text, &engine)),
+    }
+}
+
+/// Starts copies of a running VM: one pause for all of them.
+pub(super) fn fork(args: ForkArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
+    args.children.check()?;
+    let engine = settings::engine(data_dir)?;
+    let captured = capture(&engine, &args.vm, request(Kind::Fork, BTreeMap::new(), Quiesce::No)?)?;
+    let snapshot = engine.store().find_snapshot(captured.id.as_str())?;
+    let started = children::start(&args.children, &snapshot, &engine, Some(&args.vm));
+    // The children have links of their own to what they use.
+    snapshot.remove()?;
+    started
+}
+
+fn create(args: &CreateArgs, engine: &Engine) -> Result<(), Failure> {
+    let tag: Option<VmName> = args.tag.as_ref().map(|tag| tag.parse()).transpose()?;
+    let captured = capture(engine, &args.vm, request(Kind::User, args.labels(), args.quiesce())?)?;
+    if let Some(tag) = &tag {
+        engine.store().tag_snapshot(tag, &captured.id)?;
+    }
+    if args.json {
+        ui::say(&serde_json::to_string(&captured)?);
+    } else {
+        ui::say(captured.id.as_str());
+    }
+    Ok(())
+}
+
+fn request(kind: Kind, labels: BTreeMap<String, String>, quiesce: Quiesce) -> Result<CaptureRequest, Failure> {
+    let (id, _) = crate::args::fresh()?;
+    Ok(CaptureRequest { id: id.as_str().parse::<SnapshotId>()?, kind, labels, quiesce })
+}
+
+fn capture(engine: &Engine, vm: &str, request: CaptureRequest) -> Result<Captured, Failure> {
+    Ok(block_on(engine.snapshot(vm, request))??)
+}
+
+fn remove(text: &str, args: &RemoveSnapshotsArgs, engine: &Engine) -> Result<(), Failure> {
+    match engine.store().find_snapshot(text) {
+        Ok(snapshot) => snapshot.remove()?,
+        Err(fcvm_store::Error::NoSuchSnapshot(_)) if args.force => {}
+        Err(error) => return Err(error.into()),
+    }
+    ui::say(text);
+    Ok(())
+}
+
+fn prune(engine: &Engine) -> Result<(), Failure> {
+    for snapshot in engine.store().snapshots()? {
+        if engine.store().tags_of(snapshot.id())?.is_empty() {
+            snapshot.remove()?;
+            ui::say(snapshot.id().as_str());
+        }
+    }
+    Ok(())
+}
+
+fn verify(text: &str, engine: &Engine) -> Result<(), Failure> {
+    let snapshot = engine.store().find_snapshot(text)?;
+    match snapshot.verify()?.as_slice() {
+        [] => ui::say(&format!("{text}: whole")),
+        files => {
+            let files = files.join(", ");
+            return Err(Failure::new(format!("the snapshot {text} is damaged: {files} changed since it was made")));
+        }
+    }
+    Ok(())
+}
+
+/// Goes on after one that failed, and says all that did.
+fn each(names: &[String], act: impl Fn(&str) -> Result<(), Failure>) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    for name in names {
+        if let Err(failure) = act(name) {
+            code = failure.report();
+        }
+    }
+    Ok(code)
+}

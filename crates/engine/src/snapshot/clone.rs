@@ -1,0 +1,133 @@
+//! What a VM needs that starts from a snapshot: the files, and what is new for the guest.
+
+use crate::plan;
+use crate::run::{Beginning, Hold, Prepared, RunRequest, host_facts};
+use crate::snapshot::capture::MachineFiles;
+use crate::{Engine, Error};
+use fcvm_net::Published;
+use fcvm_proto::restore::Delta;
+use fcvm_spec::{SnapshotId, VmSpec};
+use fcvm_store::snapshot::{ContainerState, Manifest, name};
+use fcvm_store::{OwnedVm, Restored};
+use fcvm_vmm::{Choice, Saved};
+
+impl Engine {
+    /// Prepares a VM that starts from a snapshot.
+    pub(crate) async fn prepare_clone(
+        &self,
+        vm: &mut OwnedVm,
+        request: &RunRequest,
+        id: &SnapshotId,
+        env: &[String],
+    ) -> Result<Prepared, Error> {
+        let snapshot = self.store().find_snapshot(id.as_str())?;
+        let hold = snapshot.hold()?;
+        let manifest = snapshot.manifest()?;
+        snapshot.check_files(&manifest)?;
+        let choice = self.choose(&request.spec)?;
+        check_machine(&manifest, &choice)?;
+        let ports = Published::bind(&request.spec.ports).await?;
+        snapshot.lend(vm.dir())?;
+        vm.update(|record| {
+            record.image_digest.clone_from(&manifest.image_digest);
+            record.command.clone_from(&manifest.command);
+            record.ports = ports.mappings();
+            record.restored = Some(Restored { snapshot: id.clone(), receipt: None });
+        })?;
+        let in_vm = |name: &str| vm.dir().path().join(name);
+        let files = MachineFiles {
+            system: in_vm(name::SYSTEM),
+            image: in_vm(name::IMAGE),
+            scratch: vm.dir().scratch_disk(),
+            memory: Some(in_vm(name::MEMORY)),
+        };
+        let pages = snapshot.path(name::PAGES);
+        let saved = Saved {
+            memory: in_vm(name::MEMORY),
+            pages: manifest.files.contains_key(name::PAGES).then_some(pages),
+            devices: snapshot.path(name::DEVICES),
+            version: manifest.machine.version.clone(),
+        };
+        let delta = delta(&request.spec, env);
+        let beginning = Beginning::Wake { saved, delta: Box::new(delta), container: manifest.container };
+        Ok(Prepared { choice, beginning, ports, files, hold: Hold::Snapshot { _hold: hold } })
+    }
+}
+
+/// A machine goes on only where it finds what it knew.
+fn check_machine(manifest: &Manifest, choice: &Choice) -> Result<(), Error> {
+    let saved = &manifest.machine;
+    let here = [choice.backend.to_string(), choice.accel.to_string(), choice.processor()];
+    for ((what, was), is) in
+        [("monitor", &saved.backend), ("accelerator", &saved.accel), ("processor", &saved.processor)].iter().zip(here)
+    {
+        if **was != is {
+            return Err(Error::OtherMachine { what, saved: (*was).clone(), here: is });
+        }
+    }
+    Ok(())
+}
+
+/// What is new for the guest. Epoch, time and entropy differ for every restore.
+fn delta(spec: &VmSpec, env: &[String]) -> Delta {
+    let facts = host_facts();
+    let world = plan::world(spec);
+    Delta {
+        epoch: epoch(),
+        time_ns: facts.time_ns,
+        entropy: facts.entropy_text(),
+        hostname: world.hostname,
+        machine_id: world.machine_id,
+        hosts: world.hosts,
+        resolv_conf: world.resolv_conf,
+        env: env.to_vec(),
+        container: None,
+    }
+}
+
+/// A random UUID (version 4).
+fn epoch() -> String {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&host_facts().entropy[..16]);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// The spec of a VM that starts from a snapshot: what is in the machine is the snapshot's, the rest is asked anew.
+pub fn clone_spec(manifest: &Manifest, asked: CloneAsk) -> VmSpec {
+    let mut container = manifest.spec.container.clone();
+    container.hostname = asked.hostname;
+    VmSpec {
+        id: asked.id,
+        name: asked.name,
+        container,
+        ports: asked.ports,
+        removal: asked.removal,
+        ..manifest.spec.clone()
+    }
+}
+
+/// What can be asked of a VM that starts from a snapshot.
+#[derive(Clone, Debug)]
+pub struct CloneAsk {
+    /// Its id.
+    pub id: fcvm_spec::VmId,
+    /// Its name.
+    pub name: fcvm_spec::VmName,
+    /// Its host name; the beginning of its id if absent.
+    pub hostname: Option<String>,
+    /// Its published ports.
+    pub ports: Vec<fcvm_spec::PortMapping>,
+    /// Whether it is removed when it ends.
+    pub removal: fcvm_spec::Removal,
+}
+
+/// What a container of a snapshot is asked to do first.
+pub(crate) fn first_request(container: ContainerState) -> fcvm_proto::message::HostRequest {
+    match container {
+        ContainerState::Unstarted => fcvm_proto::message::HostRequest::Start,
+        ContainerState::Running => fcvm_proto::message::HostRequest::Attach,
+    }
+}

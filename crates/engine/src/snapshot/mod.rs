@@ -1,0 +1,68 @@
+//! Snapshots of running VMs, and VMs that start from them.
+//!
+//! [`capture`] is the one way in which a machine is saved; a restore is a [`crate::run`] whose machine comes from
+//! [`clone`] instead of a kernel.
+
+pub(crate) mod capture;
+pub(crate) mod clone;
+
+pub use clone::{CloneAsk, clone_spec};
+
+use crate::control::{CaptureAnswer, Command};
+use crate::ops::connect;
+use crate::{Engine, Error};
+use fcvm_spec::SnapshotId;
+use fcvm_store::snapshot::{Kind, Sizes};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A snapshot to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureRequest {
+    /// Its id.
+    pub id: SnapshotId,
+    /// Why.
+    pub kind: Kind,
+    /// What the user writes on it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Whether the guest writes back its file systems first.
+    pub quiesce: Quiesce,
+}
+
+/// Whether the guest writes back its file systems before a capture. The memory holds what it has not written; only a disk
+/// that is used by itself is the worse for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quiesce {
+    /// It does.
+    #[default]
+    Yes,
+    /// It does not, which saves the time.
+    No,
+}
+
+/// A snapshot that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Captured {
+    /// Its id.
+    pub id: SnapshotId,
+    /// How long the machine was paused, in microseconds.
+    pub pause_us: u64,
+    /// How many pages the machine had of its own, if it had been restored.
+    pub own_pages: Option<u64>,
+    /// The room that it takes.
+    pub sizes: Sizes,
+}
+
+impl Engine {
+    /// Captures a running VM, which goes on.
+    pub async fn snapshot(&self, vm: &str, request: CaptureRequest) -> Result<Captured, Error> {
+        let dir = self.store().find_vm(vm)?;
+        let client = connect(&dir, vm).await?;
+        match client.ask(&Command::Capture(request)).await? {
+            CaptureAnswer::Captured(captured) => Ok(captured),
+            CaptureAnswer::Failed(reason) => Err(Error::Refused(reason)),
+        }
+    }
+}
