@@ -1,6 +1,9 @@
 //! Stories of `run`: what a container in a VM of its own looks like from outside.
 
 use fcvm_e2e::{BUSYBOX, Host, Started, sha256};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 
 #[test]
 fn a_container_runs_on_a_kernel_of_its_own() {
@@ -134,5 +137,27 @@ fn an_init_reaps_passes_signals_on_and_ends_as_the_command_ends() {
     assert_eq!(host.fcvm(["wait", "box"]).ok().text(), "7");
     host.fcvm(["run", "--rm", "--init", BUSYBOX, "no-such-program"]).failed(127, "no-such-program");
     host.fcvm(["rm", "box"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn a_signal_does_not_wait_behind_input_that_nobody_reads() {
+    let host = Host::new();
+    let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+    let command = host.command(["run", "--rm", "-i", BUSYBOX, "sh", "-c", script]);
+    let (mut started, mut stdout) = Started::streaming(command);
+    stdout.read_exact(&mut [0; 6]).unwrap();
+    let mut stdin = File::from(started.stdin().as_fd().try_clone_to_owned().unwrap());
+    let (sender, written) = std::sync::mpsc::channel();
+    // More than all buffers on the way hold: the last write fails when the client ends.
+    let feeder = std::thread::spawn(move || {
+        while stdin.write_all(&[7; 64 << 10]).is_ok() {
+            let _ = sender.send(());
+        }
+    });
+    assert_eq!(written.iter().take(10).count(), 10);
+    started.signal(15);
+    assert_eq!(started.finish().code, 7);
+    feeder.join().unwrap();
     host.assert_clean();
 }

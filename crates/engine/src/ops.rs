@@ -36,13 +36,14 @@ pub enum Remove {
 }
 
 impl Engine {
-    /// Runs a command in a running VM.
+    /// Runs a command in a running VM. No signals are passed on: a caller that is gone ends its command, and podman's
+    /// client does not pass them on either.
     pub async fn exec(&self, vm: &str, exec: Exec, attachment: Attachment) -> Result<ExecOutcome, Error> {
         let dir = self.store().find_vm(vm)?;
         let client = connect(&dir, vm).await?;
         let (sender, receiver) = client.open(&Command::Exec(exec))?.split();
-        let Attachment { stdin, output, signals } = attachment;
-        let input = tokio::spawn(pump_input(sender, stdin, signals));
+        let Attachment { stdin, output, signals: _ } = attachment;
+        let input = tokio::spawn(pump_input(sender, stdin));
         let outcome = follow(receiver, output).await;
         input.abort();
         outcome

@@ -4,7 +4,6 @@ use crate::Output;
 use bytes::Bytes;
 use fcvm_link::{Lane, Receiver, Sender};
 use fcvm_proto::message::{Exit, ProcessEvent, ProcessMessage};
-use fcvm_spec::Signal;
 use fcvm_store::log::{LogWriter, Source};
 use tokio::sync::mpsc;
 
@@ -62,41 +61,22 @@ pub(crate) fn piece(source: Source, bytes: Bytes) -> Output {
     }
 }
 
-/// Carries input and signals until the other side is gone or both have ended.
-pub(crate) async fn pump_input(
-    sender: Sender,
-    mut stdin: Option<mpsc::Receiver<Bytes>>,
-    mut signals: mpsc::Receiver<Signal>,
-) {
-    let mut signalled = true;
-    while stdin.is_some() || signalled {
-        let sent = tokio::select! {
-            bytes = receive(&mut stdin) => match bytes {
-                Some(bytes) => sender.send(Lane::Data, bytes).await,
-                None => {
-                    stdin = None;
-                    sender.message(&ProcessMessage::EndOfInput).await
-                }
-            },
-            signal = signals.recv(), if signalled => match signal {
-                Some(signal) => sender.message(&ProcessMessage::Signal(signal.number())).await,
-                None => {
-                    signalled = false;
-                    Ok(())
-                }
-            },
-            () = sender.closed() => return,
-        };
-        if sent.is_err() {
-            return;
+/// Carries input until the other side is gone. Signals do not travel here: they would wait behind input that nobody reads.
+pub(crate) async fn pump_input(sender: Sender, stdin: Option<mpsc::Receiver<Bytes>>) {
+    if let Some(mut stdin) = stdin {
+        while let Some(bytes) = receive(&mut stdin, &sender).await {
+            if sender.send(Lane::Data, bytes).await.is_err() {
+                return;
+            }
         }
+        let _ = sender.message(&ProcessMessage::EndOfInput).await;
     }
     sender.closed().await;
 }
 
-async fn receive(stdin: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
-    match stdin {
-        Some(stdin) => stdin.recv().await,
-        None => std::future::pending().await,
+async fn receive(stdin: &mut mpsc::Receiver<Bytes>, sender: &Sender) -> Option<Bytes> {
+    tokio::select! {
+        bytes = stdin.recv() => bytes,
+        () = sender.closed() => None,
     }
 }

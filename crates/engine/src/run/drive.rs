@@ -47,8 +47,7 @@ impl Engine {
         let log_limit = vm.record().spec.container.log_max_size.unwrap_or(LogWriter::DEFAULT_LIMIT);
         let log = LogWriter::open(vm.dir().path(), log_limit)?;
         let output = tokio::spawn(pump_output(container.receiver, log, attachment.output.take()));
-        let (signals, forwarded) = tokio::sync::mpsc::channel(8);
-        let input = tokio::spawn(pump_input(container.sender, attachment.stdin.take(), forwarded));
+        let input = tokio::spawn(pump_input(container.sender, attachment.stdin.take()));
         let served = tokio::spawn(ports.serve(session.clone()));
         control.open(session.clone());
         observer.started(vm.record());
@@ -64,7 +63,7 @@ impl Engine {
                     running.tasks.spawn(egress.clone().serve(opened));
                 }
                 Some(_) = running.tasks.join_next() => {}
-                Some(signal) = attachment.signals.recv() => drop(signals.try_send(signal)),
+                Some(signal) = attachment.signals.recv() => running.signal(signal),
                 asked = control.ask() => match asked {
                     Ask::Stop(timeout_s) => {
                         vm.update(|record| advance(record, Event::StopAsked))?;
