@@ -60,10 +60,7 @@ pub(crate) enum Verb {
     },
     /// Own a VM in the background
     #[command(hide = true)]
-    Owner {
-        /// The descriptor that hears how the start went
-        report: i32,
-    },
+    Owner,
 }
 
 /// Podman's verbs.

@@ -32,7 +32,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Ls(args) => done(list::ls(args, &place(flag)?.1)),
         Verb::Snapshot(verb) => snapshot::snapshot(verb, &place(flag)?.1),
         Verb::Fork(args) => snapshot::fork(args, &place(flag)?.1),
-        Verb::Owner { report } => owner::own(report, &place(flag)?.1),
+        Verb::Owner => owner::own(&place(flag)?.1),
         Verb::Completions { shell } => done(papers::completions(shell)),
         Verb::Man { dir } => done(papers::man(&dir)),
     }

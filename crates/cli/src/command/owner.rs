@@ -1,7 +1,7 @@
 //! The owner of a VM in the background: this program once more, in a session of its own.
 //!
-//! It hears what to run on standard input (the environment in it is secret, so it is on no command line), says over an
-//! inherited pipe how the start went, and lives as long as the VM.
+//! It hears what to run on standard input (the environment in it is secret, so it is on no command line), says on standard
+//! output how the start went, and lives as long as the VM.
 
 use super::block_on;
 use crate::error::Failure;
@@ -12,7 +12,7 @@ use fcvm_store::VmRecord;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
@@ -27,19 +27,16 @@ enum Report {
 /// Starts an owner and waits until its container runs; returns the VM's id.
 pub(super) fn start(request: &RunRequest, data_dir: &Path) -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::new(format!("start the VM's owner: {error}"));
-    let (mut ours, theirs) = io::pipe().map_err(failed)?;
-    let theirs = OwnedFd::from(theirs);
-    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).map_err(|error| failed(error.into()))?;
     let executable = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(executable);
-    command.arg("--data-dir").arg(data_dir).args(["owner", &theirs.as_raw_fd().to_string()]);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg("--data-dir").arg(data_dir).arg("owner");
+    // Standard streams, since those alone are inherited by this child and by no other that is started at the same time.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(failed)?;
-    drop(theirs);
     let told = serde_json::to_vec(request)?;
     child.stdin.take().expect("stdin is piped").write_all(&told).map_err(failed)?;
     let mut said = Vec::new();
-    ours.read_to_end(&mut said).map_err(failed)?;
+    child.stdout.take().expect("stdout is piped").read_to_end(&mut said).map_err(failed)?;
     match serde_json::from_slice(&said) {
         Ok(Report::Started { id }) => Ok(id),
         Ok(Report::Failed { code, sentence }) => {
@@ -51,8 +48,8 @@ pub(super) fn start(request: &RunRequest, data_dir: &Path) -> Result<String, Fai
 }
 
 /// Owns a VM: the other half of [`start`].
-pub(super) fn own(report: i32, data_dir: &Path) -> Result<ExitCode, Failure> {
-    let report = File::from(fcvm_sys::guest::take_inherited(report)?);
+pub(super) fn own(data_dir: &Path) -> Result<ExitCode, Failure> {
+    let report = take_stdout()?;
     let _ = rustix::process::setsid();
     let reporter = Reporter { display: Display::new(Show::Nothing), report: Mutex::new(Some(report)) };
     let outcome = run(data_dir, &reporter);
@@ -60,6 +57,13 @@ pub(super) fn own(report: i32, data_dir: &Path) -> Result<ExitCode, Failure> {
         reporter.say(&Report::Failed { code: failure.code(), sentence: failure.text() });
     }
     outcome
+}
+
+/// Takes standard output, so that its end can be told, and leaves nothing in its place.
+fn take_stdout() -> io::Result<File> {
+    let report = io::stdout().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+    Ok(report.into())
 }
 
 fn run(data_dir: &Path, reporter: &Reporter) -> Result<ExitCode, Failure> {
