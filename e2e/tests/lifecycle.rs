@@ -77,3 +77,16 @@ fn a_monitor_that_is_killed_ends_its_owner_with_a_reason() {
     started.finish().failed(125, "monitor");
     host.assert_clean();
 }
+
+#[test]
+fn a_container_that_needs_more_memory_than_it_may_have_is_killed_and_that_is_told() {
+    let host = Host::new();
+    let hog = "head -c 100000000 /dev/zero | tail -c 90000000 > /dev/null";
+    let code = host.fcvm(["run", "--name", "hog", "-m", "32m", BUSYBOX, "sh", "-c", hog]).code;
+    assert_eq!(code, 137);
+    let state =
+        |vm: &str| host.fcvm(["inspect", "--format", "{{.State.OOMKilled}} {{.State.ExitCode}}", vm]).ok().text();
+    assert_eq!(state("hog"), "true 137");
+    host.fcvm(["run", "--name", "modest", "-m", "32m", BUSYBOX, "true"]).ok();
+    assert_eq!(state("modest"), "false 0");
+}

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = "/sys/fs/cgroup";
+/// The container's, as its configuration names it.
+pub(crate) const CONTAINER: &str = "/sys/fs/cgroup/container";
 
 /// Moves the agent out of the root and enables every controller below it.
 pub(crate) fn prepare() -> Result<()> {
@@ -27,4 +29,26 @@ pub(crate) fn of(pid: i32) -> Option<PathBuf> {
 pub(crate) fn processes(dir: &Path) -> Vec<i32> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Whether the kernel has killed a process of a cgroup, or of one below it, for want of memory.
+pub(crate) fn ran_out_of_memory(dir: &Path) -> bool {
+    fs::read_to_string(dir.join("memory.events")).is_ok_and(|text| counts_a_kill(&text))
+}
+
+fn counts_a_kill(events: &str) -> bool {
+    let count = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.is_some_and(|count| count.trim() != "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_is_told_from_pressure() {
+        assert!(counts_a_kill("low 0\nmax 21\noom 1\noom_kill 1\noom_group_kill 0\n"));
+        assert!(!counts_a_kill("low 0\nmax 21\noom 3\noom_kill 0\noom_group_kill 7\n"));
+        assert!(!counts_a_kill(""));
+    }
 }

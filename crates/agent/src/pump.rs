@@ -7,6 +7,7 @@ use fcvm_proto::message::{Exit, ProcessEvent, ProcessMessage};
 use rustix::process::Signal;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
@@ -28,6 +29,8 @@ pub(crate) struct Process {
     pid: i32,
     pipes: Pipes,
     exit: watch::Receiver<Option<Exit>>,
+    /// The cgroup that it is the first process of.
+    cgroup: Option<&'static Path>,
 }
 
 impl Process {
@@ -39,7 +42,12 @@ impl Process {
             let exit = ended.await.unwrap_or(Exit::Signal(Signal::KILL.as_raw()));
             let _ = noted.send(Some(exit));
         });
-        Self { pid, pipes, exit }
+        Self { pid, pipes, exit, cgroup: None }
+    }
+
+    /// Is the first process of a cgroup: with its end goes whether memory was short there.
+    pub(crate) fn first_of(self, cgroup: &'static str) -> Self {
+        Self { cgroup: Some(Path::new(cgroup)), ..self }
     }
 
     /// Its number.
@@ -50,7 +58,7 @@ impl Process {
     /// Carries the process to its end. After an error, which says that the other side did not see it all, another stream
     /// may carry it on; bytes that were on their way are lost to that one.
     pub(crate) async fn carry(&mut self, (sender, receiver): (Sender, Receiver)) -> Result<(), StreamError> {
-        let Self { pid, pipes: Pipes { stdin, stdout, stderr }, exit } = self;
+        let Self { pid, pipes: Pipes { stdin, stdout, stderr }, exit, cgroup } = self;
         let outputs = async {
             tokio::try_join!(
                 output(stdout, &sender, Lane::Data, exit.clone()),
@@ -63,6 +71,9 @@ impl Process {
             () = sender.closed() => return Err(StreamError::Reset("the client is gone".to_owned())),
             () = async { input(*pid, stdin, receiver).await; std::future::pending().await } => unreachable!("it pends"),
         };
+        if cgroup.is_some_and(crate::cgroup::ran_out_of_memory) {
+            sender.message(&ProcessEvent::OutOfMemory).await?;
+        }
         sender.message(&ProcessEvent::Exited(exit)).await?;
         sender.finish();
         Ok(())

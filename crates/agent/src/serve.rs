@@ -3,7 +3,7 @@
 use crate::container::{self, Container};
 use crate::pump::Process;
 use crate::reaper::Reaper;
-use crate::{dial, exec, power};
+use crate::{cgroup, dial, exec, power};
 use anyhow::{Context, Result};
 use fcvm_link::{Incoming, Opened, Stream};
 use fcvm_proto::message::{Done, HostRequest, ProcessEvent};
@@ -116,7 +116,7 @@ impl Guest {
                 return sender.finish();
             }
         };
-        let process = Process::new(container.pid, pipes, &self.reaper);
+        let process = Process::new(container.pid, pipes, &self.reaper).first_of(cgroup::CONTAINER);
         *self.container.borrow_mut() = Some(container);
         self.carry(process, (sender, receiver)).await;
     }

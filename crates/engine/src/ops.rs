@@ -117,7 +117,7 @@ async fn follow(
             Lane::Data => Source::Stdout,
             Lane::Error => Source::Stderr,
             Lane::Message => match item.message() {
-                Ok(ProcessEvent::Started { .. }) => continue,
+                Ok(ProcessEvent::Started { .. } | ProcessEvent::OutOfMemory) => continue,
                 Ok(ProcessEvent::Exited(exit)) => return Ok(ExecOutcome::Exited(exit.code())),
                 Ok(ProcessEvent::Failed { code, reason }) => return Ok(ExecOutcome::Failed { code, reason }),
                 Err(error) => return Err(Error::Refused(format!("the guest sent nonsense: {error}"))),

@@ -229,6 +229,8 @@ pub enum ProcessEvent {
         /// Why, in a sentence.
         reason: String,
     },
+    /// The kernel killed one of the container's processes for want of memory. At most once, just before the end.
+    OutOfMemory,
     /// It ended; all of its output has been sent. The last message of the stream.
     Exited(Exit),
 }

@@ -167,6 +167,7 @@ fn answers(samples: &mut Samples) {
     samples.is("process-end-of-input", ProcessMessage::EndOfInput);
     samples.is("process-started", ProcessEvent::Started { pid: 42 });
     samples.is("process-failed", ProcessEvent::Failed { code: 127, reason: "sh: not found".into() });
+    samples.is("process-out-of-memory", ProcessEvent::OutOfMemory);
     samples.is("process-exited-code", ProcessEvent::Exited(Exit::Code(3)));
     samples.is("process-exited-signal", ProcessEvent::Exited(Exit::Signal(9)));
 }
@@ -272,5 +273,6 @@ fn all_messages_have_samples(
     }
     match event {
         ProcessEvent::Started { .. } | ProcessEvent::Failed { .. } | ProcessEvent::Exited(_) => {}
+        ProcessEvent::OutOfMemory => {}
     }
 }

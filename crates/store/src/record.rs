@@ -102,4 +102,7 @@ pub struct Ended {
     /// Why, where it was not the container's own doing.
     #[serde(default)]
     pub reason: Option<String>,
+    /// The guest's kernel killed one of the container's processes for want of memory.
+    #[serde(default)]
+    pub oom_killed: bool,
 }

@@ -95,6 +95,6 @@ fn ended(mut record: VmRecord) -> VmRecord {
     record.phase = Phase::Exited;
     record.monitor = None;
     let reason = Some("its owner process was killed".to_owned());
-    record.ended.get_or_insert(Ended { at_ns: now, code: KILLED, reason });
+    record.ended.get_or_insert(Ended { at_ns: now, code: KILLED, reason, oom_killed: false });
     record
 }

@@ -49,6 +49,7 @@ fn describe_vm(record: &VmRecord) -> Value {
             "Running": matches!(record.phase, Phase::Running | Phase::Stopping),
             "Pid": if record.phase.is_live() { record.owner.pid } else { 0 },
             "ExitCode": ended.map_or(0, |ended| ended.code),
+            "OOMKilled": ended.is_some_and(|ended| ended.oom_killed),
             "Error": ended.and_then(|ended| ended.reason.clone()).unwrap_or_default(),
             "StartedAt": record.started_ns.map(time::rfc3339),
             "FinishedAt": ended.map(|ended| time::rfc3339(ended.at_ns)),

@@ -11,7 +11,11 @@ use tokio::sync::mpsc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ContainerEnd {
     /// The container ended.
-    Exited(Exit),
+    Exited {
+        exit: Exit,
+        /// The kernel killed one of its processes for want of memory.
+        oom_killed: bool,
+    },
     /// It could not be started.
     NotStarted { code: u8, reason: String },
     /// Nobody reads its output any more.
@@ -26,6 +30,7 @@ pub(super) async fn pump_output(
     mut log: LogWriter,
     output: Option<mpsc::Sender<Output>>,
 ) -> ContainerEnd {
+    let mut oom_killed = false;
     loop {
         let item = match receiver.recv().await {
             Ok(Some(item)) => item,
@@ -37,7 +42,11 @@ pub(super) async fn pump_output(
             Lane::Error => Source::Stderr,
             Lane::Message => match item.message() {
                 Ok(ProcessEvent::Started { .. }) => continue,
-                Ok(ProcessEvent::Exited(exit)) => return ContainerEnd::Exited(exit),
+                Ok(ProcessEvent::OutOfMemory) => {
+                    oom_killed = true;
+                    continue;
+                }
+                Ok(ProcessEvent::Exited(exit)) => return ContainerEnd::Exited { exit, oom_killed },
                 Ok(ProcessEvent::Failed { code, reason }) => return ContainerEnd::NotStarted { code, reason },
                 Err(error) => return ContainerEnd::Lost(format!("the guest sent nonsense: {error}")),
             },

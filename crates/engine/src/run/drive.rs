@@ -80,7 +80,9 @@ impl Engine {
                     }
                 },
                 () = overdue(running.deadline) => running.kill(),
-                () = overdue(running.patience) => break ContainerEnd::Exited(Exit::Signal(Signal::KILL.number())),
+                () = overdue(running.patience) => {
+                    break ContainerEnd::Exited { exit: Exit::Signal(Signal::KILL.number()), oom_killed: false };
+                }
             }
         };
         let outcome = judge(explain(end, &mut machine).await);
@@ -164,7 +166,9 @@ async fn start(session: &Session, machine: &mut Machine, first: &HostRequest) ->
     match item.message() {
         Ok(ProcessEvent::Started { .. }) => Ok(Started { sender, receiver }),
         Ok(ProcessEvent::Failed { code, reason }) => Err(Error::Start { code, reason }),
-        Ok(ProcessEvent::Exited(_)) | Err(_) => Err(Error::Refused("the guest answered nonsense".to_owned())),
+        Ok(ProcessEvent::Exited(_) | ProcessEvent::OutOfMemory) | Err(_) => {
+            Err(Error::Refused("the guest answered nonsense".to_owned()))
+        }
     }
 }
 
@@ -180,13 +184,12 @@ async fn explain(end: ContainerEnd, machine: &mut Machine) -> ContainerEnd {
 }
 
 fn judge(end: ContainerEnd) -> Result<RunOutcome, Error> {
+    let ended = |code, reason| Ok(RunOutcome { code, reason, oom_killed: false });
     match end {
-        ContainerEnd::Exited(exit) => Ok(RunOutcome { code: exit.code(), reason: None }),
+        ContainerEnd::Exited { exit, oom_killed } => Ok(RunOutcome { code: exit.code(), reason: None, oom_killed }),
         ContainerEnd::NotStarted { code, reason } => Err(Error::Start { code, reason }),
-        ContainerEnd::Unread => {
-            Ok(RunOutcome { code: 141, reason: Some("nobody reads its output any more".to_owned()) })
-        }
-        ContainerEnd::Lost(reason) => Ok(RunOutcome { code: 125, reason: Some(reason) }),
+        ContainerEnd::Unread => ended(141, Some("nobody reads its output any more".to_owned())),
+        ContainerEnd::Lost(reason) => ended(125, Some(reason)),
     }
 }
 

@@ -80,6 +80,8 @@ pub struct RunOutcome {
     pub code: u8,
     /// Why, where it was not the container's own doing.
     pub reason: Option<String>,
+    /// The guest's kernel killed one of the container's processes for want of memory.
+    pub oom_killed: bool,
 }
 
 impl Engine {
@@ -94,7 +96,11 @@ impl Engine {
         let outcome = self.run_claimed(&mut vm, &request, &mut attachment, observer).await;
         match outcome {
             Ok(outcome) => {
-                let ended = Ended { at_ns: now_ns(), code: outcome.code, reason: outcome.reason.clone() };
+                let RunOutcome { code, ref reason, oom_killed } = outcome;
+                let ended = Ended { at_ns: now_ns(), code, reason: reason.clone(), oom_killed };
+                if oom_killed {
+                    tracing::warn!(vm = %vm.record().spec.name, code, "a process of the container was killed for want of memory");
+                }
                 vm.update(|record| {
                     advance(record, Event::Ended);
                     record.monitor = None;
