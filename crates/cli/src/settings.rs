@@ -3,12 +3,16 @@
 use crate::config::Config;
 use crate::error::Failure;
 use fcvm_engine::{Engine, Settings};
+use fcvm_store::Faults;
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The first argument of the executable when it is started anew as the monitor's jail.
 pub(crate) const JAIL_MARKER: &str = "__jail";
+
+/// How much disk the snapshots that make later runs quick may take, in bytes.
+const CACHE_ROOM: u64 = 10 << 30;
 
 /// The file name of the guest's agent.
 const AGENT: &str = "fcvm-agent";
@@ -27,6 +31,8 @@ pub(crate) fn settings(data_dir: &Path) -> Result<Settings, Failure> {
         agent: agent(&executable),
         jail: vec![JAIL_MARKER.into()],
         registries: registries(&search_path),
+        cache_room: CACHE_ROOM,
+        faults: faults()?,
         search_path,
         executable,
     })
@@ -51,6 +57,17 @@ pub(crate) fn data_dir(flag: Option<PathBuf>, config: &Config) -> Result<PathBuf
     let dir = named.map_or_else(default_data_dir, Ok)?;
     std::path::absolute(&dir)
         .map_err(|error| Failure::new(format!("find the data directory {}: {error}", dir.display())))
+}
+
+/// Whether the environment forbids snapshots that nobody asked for.
+pub(crate) fn snapshots_are_off() -> bool {
+    variable("FCVM_NO_SNAPSHOT").is_some()
+}
+
+/// Where a run is to fail, for tests: see CONTRIBUTING.md.
+fn faults() -> Result<Faults, Failure> {
+    let Some(text) = variable("FCVM_FAIL_POINT") else { return Ok(Faults::default()) };
+    text.to_string_lossy().parse().map_err(|error| Failure::new(format!("read FCVM_FAIL_POINT: {error}")))
 }
 
 fn variable(name: &str) -> Option<OsString> {

@@ -4,6 +4,7 @@
 //! through it is in [`run`], what other processes ask of its owner in `control`.
 
 pub mod attachment;
+mod cache;
 mod control;
 mod error;
 mod link;
@@ -21,7 +22,7 @@ pub use settings::Settings;
 
 use fcvm_artifacts::Artifacts;
 use fcvm_image::Images;
-use fcvm_store::Store;
+use fcvm_store::{FailPoint, Store};
 
 /// One data directory with all that is done in it.
 #[derive(Debug)]
@@ -35,9 +36,11 @@ pub struct Engine {
 impl Engine {
     /// Opens the data directory, makes it if it is not there, and ends what killed owners left.
     pub fn open(settings: Settings) -> Result<Self, Error> {
-        let store = Store::open(&settings.data_dir)?;
-        for swept in store.sweep()? {
-            tracing::info!(?swept, "ended what a killed owner left");
+        let store = Store::open(&settings.data_dir)?.with_faults(settings.faults);
+        match store.sweep() {
+            Ok(all) => all.iter().for_each(|swept| tracing::info!(?swept, "ended what a killed owner left")),
+            // What cannot be removed now (the disk may be read-only) keeps nobody from anything else.
+            Err(error) => tracing::warn!(%error, "left-overs of a killed owner stay"),
         }
         let images = Images::open(&store.images_dir())?;
         let artifacts = Artifacts::open(&store.artifacts_dir())?;
@@ -57,6 +60,11 @@ impl Engine {
     /// What VMs boot from.
     pub fn artifacts(&self) -> &Artifacts {
         &self.artifacts
+    }
+
+    /// Passes a point of a run, or fails there if the settings say so.
+    pub fn reach(&self, point: FailPoint) -> Result<(), Error> {
+        Ok(self.settings.faults.at(point)?)
     }
 
     pub(crate) fn settings(&self) -> &Settings {

@@ -1,5 +1,6 @@
 //! What the engine is told once, by the only room that reads flags, environment and files.
 
+use fcvm_store::Faults;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -16,8 +17,12 @@ pub struct Settings {
     pub jail: Vec<OsString>,
     /// Directories in which programs are looked for.
     pub search_path: Vec<PathBuf>,
+    /// How much disk the snapshots that make later runs quick may take, in bytes.
+    pub cache_room: u64,
     /// Registries: their configuration and credentials.
     pub registries: fcvm_image::RegistrySettings,
+    /// Where a run is to fail; nowhere unless a test wants it.
+    pub faults: Faults,
 }
 
 impl Settings {

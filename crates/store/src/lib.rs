@@ -17,6 +17,7 @@
 //!                      of a VM that was restored: links to files of its snapshot
 //!   snapshots/ID/      see [`snapshot`]
 //!   tags/NAME          the id of the snapshot that has a tag
+//!   caches/KEY         the id of the snapshot that later runs of a kind start from
 //!   images/            of the `image` room
 //!   artifacts/         of the `artifacts` room
 //! ```
@@ -24,6 +25,7 @@
 //! Whatever a VM leaves on the host while it runs in rootless mode is in its directory; so the directory is the journal,
 //! and teardown, a failed set-up and the sweep after `kill -9` are [`VmDir::release`] and [`Store::sweep`].
 
+mod fault;
 pub mod file;
 pub mod log;
 mod name;
@@ -33,6 +35,7 @@ pub mod sparse;
 mod sweep;
 mod vm;
 
+pub use fault::{FailPoint, Faults, NotAFault};
 pub use record::{Ended, Monitor, Owner, Receipt, Restored, VmRecord};
 pub use sweep::Swept;
 pub use vm::{OwnedVm, VmDir};
@@ -49,6 +52,7 @@ pub const FORMAT: u32 = 1;
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    faults: Faults,
 }
 
 /// What can go wrong with the data directory.
@@ -110,6 +114,17 @@ pub enum Error {
         /// Its version.
         found: String,
     },
+    /// It was asked for.
+    #[error("the run failed at the point {0}, as it was told to")]
+    Fault(FailPoint),
+    /// It was asked for and did not work.
+    #[error("send a signal to this process at the point {point}")]
+    Signal {
+        /// Where.
+        point: FailPoint,
+        /// Why not.
+        source: io::Error,
+    },
     /// Several VMs or snapshots have ids that begin so.
     #[error("several have ids that begin with {0:?}; give more digits")]
     Ambiguous(String),
@@ -125,14 +140,19 @@ impl Store {
     /// Opens the data directory and makes it if it is not there.
     pub fn open(root: &Path) -> Result<Self, Error> {
         let root = std::path::absolute(root).map_err(Error::file("resolve", root))?;
-        let store = Self { root };
+        let store = Self { root, faults: Faults::default() };
         // Traversable but not listable for others: an unprivileged monitor of root's reaches its disks through it.
         store.make_dir(&store.root, 0o711)?;
         store.check_format()?;
-        for dir in ["names", "vms", "snapshots", "tags"] {
+        for dir in ["names", "vms", "snapshots", "tags", "caches"] {
             store.make_dir(&store.root.join(dir), 0o711)?;
         }
         Ok(store)
+    }
+
+    /// The same store in a process that is to fail at a point.
+    pub fn with_faults(self, faults: Faults) -> Self {
+        Self { faults, ..self }
     }
 
     /// Returns the data directory.

@@ -21,12 +21,23 @@ impl Store {
             // The holder was swept between its directory and its name.
             file::remove(&path)?;
         }
-        file::write_atomic(&path, id.as_str().as_bytes(), 0o600)
+        // Written in the VM's directory, which is swept if this process dies now.
+        let staged = self.vms_dir().join(id.as_str()).join("name");
+        file::write_atomic(&staged, id.as_str().as_bytes(), 0o600)?;
+        fs::rename(&staged, &path).map_err(Error::file("write", &path))
     }
 
     /// Frees `name` if `id` holds it.
     pub(crate) fn free_name(&self, name: &VmName, id: &VmId) -> Result<(), Error> {
         if self.holder(name)?.as_ref() == Some(id) { file::remove(&self.name_path(name)) } else { Ok(()) }
+    }
+
+    /// Frees whatever names `id` holds: for a VM whose record does not say it.
+    pub(crate) fn free_names_of(&self, id: &VmId) -> Result<(), Error> {
+        let path = self.root.join("names");
+        let entries = fs::read_dir(&path).map_err(Error::file("list", &path))?;
+        let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+        entries.filter_map(name).try_for_each(|name| self.free_name(&name, id))
     }
 
     /// Returns the id that holds `name`.

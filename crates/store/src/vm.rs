@@ -1,6 +1,6 @@
 //! The directory of one VM: found by anyone, owned by one process at a time.
 
-use crate::{Error, Owner, Store, VmRecord, file, snapshot};
+use crate::{Error, FailPoint, Owner, Store, VmRecord, file, snapshot};
 use fcvm_spec::{VmId, VmName};
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -33,7 +33,7 @@ impl Store {
         fs::DirBuilder::new().mode(0o700).create(&dir.path).map_err(Error::file("create directory", &dir.path))?;
         let owned = dir.clone().settle(record);
         if owned.is_err() {
-            let _ = file::remove_tree(&dir.path);
+            let _ = dir.remove();
         }
         drop(guard);
         owned
@@ -140,9 +140,14 @@ impl VmDir {
 
     /// Removes an ended VM: its name, its directory and all in it.
     pub fn remove(&self) -> Result<(), Error> {
-        if let Ok(record) = self.record() {
-            self.store.free_name(&record.spec.name, &self.id)?;
+        match self.record() {
+            Ok(record) => self.store.free_name(&record.spec.name, &self.id)?,
+            Err(_) => self.store.free_names_of(&self.id)?,
         }
+        self.store.faults.at(FailPoint::NameFreed)?;
+        // The first of its files: a directory without a record is swept, whatever else is left in it.
+        file::remove(&self.record_path())?;
+        self.store.faults.at(FailPoint::RecordRemoved)?;
         file::remove_tree(&self.path)
     }
 
@@ -154,7 +159,16 @@ impl VmDir {
             file::remove(&self.path.join(lent))?;
         }
         self.write(record)?;
+        self.store.faults.at(FailPoint::Retiring)?;
         file::remove(&self.lock_path())
+    }
+
+    /// Removes what a snapshot has lent, and the scratch disk: the VM is to begin in another way.
+    pub fn give_back(&self) -> Result<(), Error> {
+        for lent in [snapshot::name::MEMORY, snapshot::name::SYSTEM, snapshot::name::IMAGE] {
+            file::remove(&self.path.join(lent))?;
+        }
+        file::remove(&self.scratch_disk())
     }
 
     fn write(&self, record: &VmRecord) -> Result<(), Error> {
@@ -163,10 +177,15 @@ impl VmDir {
     }
 
     fn settle(self, record: VmRecord) -> Result<OwnedVm, Error> {
+        let faults = self.store.faults;
+        faults.at(FailPoint::Directory)?;
         let lock = file::open_lock(&self.lock_path())?;
         lock.lock().map_err(Error::file("lock", &self.lock_path()))?;
+        faults.at(FailPoint::Locked)?;
         self.write(&record)?;
+        faults.at(FailPoint::Recorded)?;
         self.store.claim_name(&record.spec.name, &self.id)?;
+        faults.at(FailPoint::Named)?;
         Ok(OwnedVm { dir: self, record, _lock: lock })
     }
 }

@@ -236,7 +236,11 @@ impl RunArgs {
             ports,
             removal: if self.rm { Removal::Automatic } else { Removal::Keep },
             stdin: if self.interactive { Stdin::Carried } else { Stdin::Null },
-            snapshot: if self.no_snapshot { SnapshotPolicy::Never } else { SnapshotPolicy::Allowed },
+            snapshot: if self.no_snapshot || crate::settings::snapshots_are_off() {
+                SnapshotPolicy::Never
+            } else {
+                SnapshotPolicy::Allowed
+            },
         })
     }
 

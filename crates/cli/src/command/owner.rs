@@ -1,14 +1,17 @@
 //! The owner of a VM in the background: this program once more, in a session of its own.
 //!
 //! It hears what to run on standard input (the environment in it is secret, so it is on no command line), says on standard
-//! output how the start went, and lives as long as the VM.
+//! output how the start went, and lives as long as the VM. Until that is said it dies with the client: nobody would know of
+//! its VM.
 
 use super::block_on;
 use crate::error::Failure;
 use crate::ui::progress::{Display, Show};
 use crate::{settings, stdio};
-use fcvm_engine::{RunObserver, RunRequest};
-use fcvm_store::VmRecord;
+use fcvm_engine::{Engine, RunObserver, RunRequest};
+use fcvm_store::{FailPoint, VmRecord};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -25,16 +28,18 @@ enum Report {
 }
 
 /// Starts an owner and waits until its container runs; returns the VM's id.
-pub(super) fn start(request: &RunRequest, data_dir: &Path) -> Result<String, Failure> {
+pub(super) fn start(request: &RunRequest, engine: &Engine) -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::new(format!("start the VM's owner: {error}"));
     let executable = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(executable);
-    command.arg("--data-dir").arg(data_dir).arg("owner");
+    // No argument: the path need not be text.
+    command.arg("owner").env("FCVM_DATA_DIR", engine.store().root());
     // Standard streams, since those alone are inherited by this child and by no other that is started at the same time.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(failed)?;
     let told = serde_json::to_vec(request)?;
     child.stdin.take().expect("stdin is piped").write_all(&told).map_err(failed)?;
+    engine.reach(FailPoint::OwnerTold)?;
     let mut said = Vec::new();
     child.stdout.take().expect("stdout is piped").read_to_end(&mut said).map_err(failed)?;
     match serde_json::from_slice(&said) {
@@ -43,13 +48,17 @@ pub(super) fn start(request: &RunRequest, data_dir: &Path) -> Result<String, Fai
             let _ = child.wait();
             Err(Failure::with_code(code, sentence))
         }
-        Err(_) => Err(Failure::new("the VM's owner ended without a word")),
+        Err(_) => {
+            let status = child.wait().map_err(failed)?;
+            Err(Failure::new(format!("the VM's owner ended without a word ({status})")))
+        }
     }
 }
 
 /// Owns a VM: the other half of [`start`].
 pub(super) fn own(data_dir: &Path) -> Result<ExitCode, Failure> {
     let report = take_stdout()?;
+    follow_client(&report)?;
     let _ = rustix::process::setsid();
     let reporter = Reporter { display: Display::new(Show::Nothing), report: Mutex::new(Some(report)) };
     let outcome = run(data_dir, &reporter);
@@ -64,6 +73,18 @@ fn take_stdout() -> io::Result<File> {
     let report = io::stdout().as_fd().try_clone_to_owned()?;
     rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
     Ok(report.into())
+}
+
+/// Binds this process's life to the thread that started it, which waits for the report.
+fn follow_client(report: &File) -> Result<(), Failure> {
+    let failed = |error: rustix::io::Errno| Failure::new(format!("follow the end of the client: {error}"));
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
+    // An end before that is not signalled; it has closed the pipe.
+    let mut pipe = [PollFd::new(report, PollFlags::empty())];
+    match rustix::event::poll(&mut pipe, Some(&Timespec::default())).map_err(failed)? {
+        0 => Ok(()),
+        _ => Err(Failure::new("the client is gone")),
+    }
 }
 
 fn run(data_dir: &Path, reporter: &Reporter) -> Result<ExitCode, Failure> {
@@ -84,11 +105,13 @@ struct Reporter {
 }
 
 impl Reporter {
-    /// Says how the start went, once; the pipe's end is the end of the message.
+    /// Says how the start went, once, and is free of the client; the pipe's end is the end of the message.
     fn say(&self, report: &Report) {
         let pipe = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let (Some(mut pipe), Ok(text)) = (pipe, serde_json::to_vec(report)) {
             let _ = pipe.write_all(&text);
+            // Between the two, so that there is no moment at which its end would go unnoticed or kill wrongly.
+            let _ = rustix::process::set_parent_process_death_signal(None);
         }
     }
 }

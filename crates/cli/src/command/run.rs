@@ -9,7 +9,7 @@ use crate::ui::progress::Display;
 use crate::{settings, ui};
 use fcvm_engine::{Engine, RunObserver};
 use fcvm_image::PullPolicy;
-use fcvm_store::VmRecord;
+use fcvm_store::{FailPoint, VmRecord};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ pub(super) fn is_broken_pipe(written: &io::Result<()>) -> bool {
 }
 
 fn background(engine: &Engine, plan: &RunPlan, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
-    let id = owner::start(&plan.request, engine.store().root())?;
+    let id = owner::start(&plan.request, engine)?;
     if let Some(cidfile) = cidfile {
         cidfile.write(&id)?;
     }
@@ -80,7 +80,7 @@ fn fetch(engine: &Engine, plan: &mut RunPlan) -> Result<(), Failure> {
     engine.check_set_up(&plan.request.spec)?;
     engine.ensure_image(&plan.request.spec, plan.request.pull, &Display::new(plan.show))?;
     plan.request.pull = PullPolicy::Missing;
-    Ok(())
+    Ok(engine.reach(FailPoint::Fetched)?)
 }
 
 /// Shows progress, and writes the id where it was asked for.

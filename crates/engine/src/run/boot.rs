@@ -12,19 +12,19 @@ use fcvm_proto::message::{Hello, HostRequest, PROTOCOL, Verdict};
 use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::{Delta, RestoreReport};
 use fcvm_store::snapshot::ContainerState;
-use fcvm_store::{Monitor, OwnedVm, Owner, Receipt};
+use fcvm_store::{FailPoint, Monitor, OwnedVm, Owner, Receipt};
 use fcvm_vmm::{Access, Disk, Machine, MachineSpec, Origin};
 use std::time::{Duration, Instant};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// A machine that listens.
 #[derive(Debug)]
-pub(super) struct Booted {
-    pub(super) machine: Machine,
-    pub(super) link: GuestLink,
+pub(crate) struct Booted {
+    pub(crate) machine: Machine,
+    pub(crate) link: GuestLink,
     pub(super) incoming: Incoming,
     pub(super) ports: Published,
-    pub(super) files: MachineFiles,
+    pub(crate) files: MachineFiles,
     /// What brings the container's streams.
     pub(super) first: HostRequest,
     pub(super) hold: Option<Hold>,
@@ -37,9 +37,10 @@ const ATTEMPTS: usize = 2;
 
 impl Engine {
     pub(super) async fn boot(&self, vm: &mut OwnedVm, prepared: Prepared) -> Result<Booted, Error> {
-        let Prepared { choice, beginning, ports, files, hold } = prepared;
+        let Prepared { choice, beginning, ports, files, hold, cache: _ } = prepared;
         let run_dir = vm.dir().run_dir();
         std::fs::create_dir_all(&run_dir).map_err(|source| Error::RunDir { path: run_dir.clone(), source })?;
+        self.reach(FailPoint::RunDirectory)?;
         let shape = &vm.record().spec.machine;
         let spec = |origin| MachineSpec {
             choice: choice.clone(),
@@ -69,9 +70,14 @@ impl Engine {
         let mut failure = None;
         for attempt in 1..=ATTEMPTS {
             let mut machine = fcvm_vmm::boot(spec, &self.settings().entrance()).await?;
+            self.reach(FailPoint::Monitor)?;
             record_monitor(vm, &machine)?;
+            self.reach(FailPoint::MonitorRecorded)?;
             match greet(&mut machine, |hello| boot_verdict(hello, plan)).await {
-                Ok((halves, hello)) => return Ok((machine, halves.start(hello))),
+                Ok((halves, hello)) => {
+                    self.reach(FailPoint::Greeted)?;
+                    return Ok((machine, halves.start(hello)));
+                }
                 Err(reason) => {
                     tracing::warn!(attempt, reason, "the guest did not greet");
                     failure = Some(Error::NoGuest { reason, console: machine.console().tail() });
@@ -92,11 +98,14 @@ impl Engine {
     ) -> Result<(Machine, Greeted), Error> {
         let begun = Instant::now();
         let mut machine = fcvm_vmm::boot(spec, &self.settings().entrance()).await?;
+        self.reach(FailPoint::Monitor)?;
         record_monitor(vm, &machine)?;
+        self.reach(FailPoint::MonitorRecorded)?;
         let failed = |reason, machine: &Machine| Error::NoGuest { reason, console: machine.console().tail() };
         let told = delta.clone();
         let greeted = greet(&mut machine, move |hello| wake_verdict(hello, told)).await;
         let (mut halves, hello) = greeted.map_err(|reason| failed(reason, &machine))?;
+        self.reach(FailPoint::Greeted)?;
         let report = tokio::time::timeout(GREETING, greeting::hear_report(&mut halves.reader)).await;
         let report = match report {
             Ok(Ok(report)) => report,

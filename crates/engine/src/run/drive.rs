@@ -12,7 +12,7 @@ use fcvm_net::address::Translation;
 use fcvm_proto::message::{Done, Exit, HostRequest, ProcessEvent};
 use fcvm_spec::lifecycle::Event;
 use fcvm_spec::{NetworkMode, Removal, Signal, VmSpec};
-use fcvm_store::OwnedVm;
+use fcvm_store::{FailPoint, OwnedVm};
 use fcvm_store::log::LogWriter;
 use fcvm_store::snapshot::ContainerState;
 use fcvm_vmm::Machine;
@@ -40,6 +40,7 @@ impl Engine {
         let Booted { mut machine, link, mut incoming, ports, files, first, hold } = booted;
         let session = link.session().clone();
         let container = start(&session, &mut machine, &first).await?;
+        self.reach(FailPoint::Started)?;
         vm.update(|record| {
             advance(record, Event::Started);
             record.started_ns = Some(now_ns());
@@ -50,7 +51,9 @@ impl Engine {
         let input = tokio::spawn(pump_input(container.sender, attachment.stdin.take()));
         let served = tokio::spawn(ports.serve(session.clone()));
         control.open(session.clone());
+        self.reach(FailPoint::StartRecorded)?;
         observer.started(vm.record());
+        self.reach(FailPoint::Running)?;
 
         let egress = Egress::new(translation(&vm.record().spec));
         let mut running =
@@ -85,6 +88,7 @@ impl Engine {
                 }
             }
         };
+        self.reach(FailPoint::Ended)?;
         let outcome = judge(explain(end, &mut machine).await);
         if let Ok(outcome) = &outcome {
             control.ended(outcome.code);
@@ -92,6 +96,7 @@ impl Engine {
         served.abort();
         input.abort();
         power_off(&session, &mut machine, vm.record().spec.removal).await;
+        self.reach(FailPoint::PoweredOff)?;
         drop((link, hold));
         outcome
     }

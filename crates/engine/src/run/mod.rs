@@ -10,19 +10,21 @@ mod container;
 mod drive;
 mod prepare;
 
+pub(crate) use boot::Booted;
 pub(crate) use container::{piece, pump_input};
 pub(crate) use drive::ask;
-pub(crate) use prepare::{Beginning, Hold, Prepared, host_facts};
+pub(crate) use prepare::{Beginning, CacheUse, Hold, Prepared, host_facts};
 
 use crate::control::{Ask, CaptureAnswer, Control};
 use crate::{Attachment, Engine, Error};
 use fcvm_image::PullPolicy;
 use fcvm_spec::lifecycle::Event;
-use fcvm_spec::{Phase, Signal, SnapshotId, VmSpec};
-use fcvm_store::{Ended, OwnedVm, Owner, VmRecord};
+use fcvm_spec::{Phase, Signal, SnapshotId, SnapshotPolicy, VmSpec};
+use fcvm_store::{Ended, FailPoint, OwnedVm, Owner, VmRecord};
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// What to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,6 +108,7 @@ impl Engine {
                     record.monitor = None;
                     record.ended = Some(ended);
                 })?;
+                self.reach(FailPoint::EndRecorded)?;
                 vm.release()?;
                 Ok(outcome)
             }
@@ -127,20 +130,57 @@ impl Engine {
     ) -> Result<RunOutcome, Error> {
         let failed = |source| Error::Control { vm: request.spec.name.to_string(), source };
         let mut control = Control::start(vm.dir().path()).map_err(failed)?;
-        let booted = {
+        self.reach(FailPoint::Control)?;
+        let (booted, filling) = {
             let phases = async {
-                let prepared = match &request.origin {
-                    Origin::Image => self.prepare(vm, request, observer).await?,
-                    Origin::Snapshot { id, env } => self.prepare_clone(vm, request, id, env).await?,
-                };
-                self.boot(vm, prepared).await
+                match &request.origin {
+                    Origin::Image => self.begin(vm, request, observer).await,
+                    Origin::Snapshot { id, env } => {
+                        let prepared = self.prepare_clone(vm, request, id, env).await?;
+                        Ok((self.boot(vm, prepared).await?, None))
+                    }
+                }
             };
             tokio::select! {
-                booted = phases => booted?,
+                begun = phases => begun?,
                 error = interruption(&mut attachment.signals, &mut control) => return Err(error),
             }
         };
-        self.drive(vm, booted, attachment, control, observer).await
+        let outcome = self.drive(vm, booted, attachment, control, observer).await;
+        if let Some(filling) = filling {
+            // It has logged what went wrong.
+            let _ = filling.await;
+        }
+        outcome
+    }
+
+    /// Begins a run of an image: from the cache if that has its kind, else cold, and then into the cache.
+    async fn begin(
+        &self,
+        vm: &mut OwnedVm,
+        request: &RunRequest,
+        observer: &dyn RunObserver,
+    ) -> Result<(Booted, Option<JoinHandle<()>>), Error> {
+        let mut prepared = self.prepare(vm, request, request.spec.snapshot, observer).await?;
+        match std::mem::replace(&mut prepared.cache, CacheUse::None) {
+            CacheUse::None => Ok((self.boot(vm, prepared).await?, None)),
+            CacheUse::Fill(key, claim) => {
+                let booted = self.boot(vm, prepared).await?;
+                let filling = self.fill(vm, &booted, (key, claim)).await;
+                Ok((booted, filling))
+            }
+            CacheUse::From(key, snapshot) => match self.boot(vm, prepared).await {
+                Ok(booted) => Ok((booted, None)),
+                Err(error) => {
+                    tracing::warn!(%error, "a cached snapshot did not wake up; the run goes on cold");
+                    self.forget(&key, &snapshot);
+                    vm.dir().give_back()?;
+                    vm.update(|record| record.restored = None)?;
+                    let prepared = self.prepare(vm, request, SnapshotPolicy::Never, observer).await?;
+                    Ok((self.boot(vm, prepared).await?, None))
+                }
+            },
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The second phase: everything that can be had before there is a machine. What is busy or missing is known here.
 
 use super::{Publish, RunObserver, RunRequest, now_ns};
+use crate::cache::{Cache, CacheKey};
 use crate::plan::{self, HostFacts};
 use crate::snapshot::capture::MachineFiles;
 use crate::{Engine, Error};
@@ -9,9 +10,9 @@ use fcvm_image::{Image, ImageLock, PullOptions, PullPolicy};
 use fcvm_net::Published;
 use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::Delta;
-use fcvm_spec::{KernelChoice, PortMapping, Protocol, RootKind, Signal, VmSpec};
-use fcvm_store::OwnedVm;
-use fcvm_store::snapshot::{ContainerState, SnapshotHold};
+use fcvm_spec::{KernelChoice, PortMapping, Protocol, RootKind, Signal, SnapshotId, SnapshotPolicy, VmSpec};
+use fcvm_store::{FailPoint, OwnedVm};
+use fcvm_store::snapshot::{CacheClaim, ContainerState, SnapshotHold};
 use fcvm_vmm::{Choice, Probe, Saved};
 use oci_spec::image::ImageConfiguration;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,18 @@ pub(crate) struct Prepared {
     pub(crate) ports: Published,
     pub(crate) files: MachineFiles,
     pub(crate) hold: Hold,
+    pub(crate) cache: CacheUse,
+}
+
+/// What a run has to do with the cache.
+#[derive(Debug)]
+pub(crate) enum CacheUse {
+    /// Nothing.
+    None,
+    /// It starts from this snapshot.
+    From(CacheKey, SnapshotId),
+    /// It fills it.
+    Fill(CacheKey, CacheClaim),
 }
 
 /// How the machine begins, and what its guest is told.
@@ -49,19 +62,21 @@ impl Engine {
         &self,
         vm: &mut OwnedVm,
         request: &RunRequest,
+        policy: SnapshotPolicy,
         observer: &dyn RunObserver,
     ) -> Result<Prepared, Error> {
         let set = self.boot_set(&request.spec.machine.kernel)?;
+        self.reach(FailPoint::Artifacts)?;
         let image = self.ensure_image(&request.spec, request.pull, observer.image())?;
         let lock = self.images().hold(&image)?;
+        self.reach(FailPoint::Image)?;
         let mut mappings = request.spec.ports.clone();
         if request.publish == Publish::Exposed {
             mappings.extend(exposed(&image.config));
         }
         let ports = Published::bind(&mappings).await?;
+        self.reach(FailPoint::Ports)?;
         let plan = plan::compute(&request.spec, &image.config, &host_facts())?;
-        let scratch = vm.dir().scratch_disk();
-        self.artifacts().instantiate_scratch(&scratch)?;
         vm.update(|record| {
             record.image_digest = Some(image.digest.clone());
             record.command = plan::command(&plan);
@@ -69,12 +84,38 @@ impl Engine {
             let stop_signal = &mut record.spec.container.stop_signal;
             *stop_signal = stop_signal.or_else(|| image_stop_signal(&image.config));
         })?;
+        self.reach(FailPoint::Planned)?;
+        let choice = self.choose(&request.spec)?;
+        let cache = match policy {
+            SnapshotPolicy::Never => Cache::Off,
+            SnapshotPolicy::Allowed => self.look_up(CacheKey::of(&request.spec, &image.digest, &set, &choice)),
+        };
+        let cache = match cache {
+            Cache::Hit(key, snapshot) => match self.prepare_wake(vm, &snapshot, &choice, &plan) {
+                Ok((beginning, files, hold)) => {
+                    let cache = CacheUse::From(key, snapshot.id().clone());
+                    return Ok(Prepared { choice, beginning, ports, files, hold, cache });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a cached snapshot is of no use");
+                    self.forget(&key, snapshot.id());
+                    vm.dir().give_back()?;
+                    CacheUse::None
+                }
+            },
+            Cache::Miss(key, claim) => CacheUse::Fill(key, claim),
+            Cache::Off => CacheUse::None,
+        };
+        let scratch = vm.dir().scratch_disk();
+        self.artifacts().instantiate_scratch(&scratch)?;
+        self.reach(FailPoint::Scratch)?;
         Ok(Prepared {
-            choice: self.choose(&request.spec)?,
+            choice,
             beginning: Beginning::Boot { kernel: set.kernel, initramfs: set.initramfs, plan: Box::new(plan) },
             ports,
             files: MachineFiles { system: set.system, image: image.disk, scratch, memory: None },
             hold: Hold::Image { _lock: lock },
+            cache,
         })
     }
 

@@ -11,7 +11,7 @@ use crate::link::GuestLink;
 use crate::run::{ask, now_ns};
 use crate::{Engine, Error};
 use fcvm_proto::message::HostRequest;
-use fcvm_store::snapshot::{ContainerState, FileEntry, Manifest, SavedMachine, Source, Staging, digest, name};
+use fcvm_store::snapshot::{ContainerState, FileEntry, Kind, Manifest, SavedMachine, Source, Staging, digest, name};
 use fcvm_store::{VmRecord, sparse};
 use fcvm_vmm::Machine;
 use fcvm_vmm::memory::{MemoryCopy, Pages, Whole};
@@ -44,50 +44,72 @@ pub(crate) struct Live<'a> {
     pub(crate) container: ContainerState,
 }
 
-/// Memory and devices of one moment.
-struct Moment {
+/// A machine that goes on already, and the moment that was taken of it: what is left is to write it down.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    staging: Staging,
+    files: MachineFiles,
     devices: Vec<u8>,
     /// None: the whole memory is in its file already.
     pages: Option<Pages>,
-    paused: Duration,
-    at_ns: i64,
+    /// Complete but for its files.
+    manifest: Manifest,
+}
+
+/// When the memory is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copy {
+    /// Most of it while the machine runs: it is paused for a short time, and all of it takes longer.
+    Ahead,
+    /// All of it while the machine is paused: where nobody waits for the machine, but for the capture.
+    AtOnce,
+}
+
+/// How a moment is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// With a digest of every byte.
+    Verifiable,
+    /// Without: what is made anew when it is lost.
+    Cheaply,
 }
 
 /// The memory as it is being copied.
 enum Copying {
-    Whole { copy: Whole, into: File },
+    Whole { copy: Whole, into: File, ahead: bool },
     Pages(fcvm_vmm::memory::PagesCopy),
 }
 
 impl Engine {
-    /// Captures a machine.
+    /// Captures a machine for a user.
     pub(crate) async fn capture(&self, live: &Live<'_>, request: CaptureRequest) -> Result<Captured, Error> {
+        let keep = if request.kind == Kind::User { Keep::Verifiable } else { Keep::Cheaply };
+        let taken = self.take(live, request, Copy::Ahead).await?;
+        blocking(move || taken.write(keep)).await
+    }
+
+    /// Takes a moment of a machine, which goes on.
+    pub(crate) async fn take(&self, live: &Live<'_>, request: CaptureRequest, when: Copy) -> Result<Taken, Error> {
         let staging = self.store().begin_snapshot(request.id.clone())?;
-        let copying = begin_copy(live, &staging).await?;
+        let copying = begin_copy(live, &staging, when).await?;
         if request.quiesce == Quiesce::Yes {
             let written = ask(live.link.session(), &HostRequest::Quiesce);
             let written = tokio::time::timeout(QUIESCE, written).await;
             written.map_err(|_| Error::NotSilent { seconds: QUIESCE.as_secs() })??;
         }
         let parked = live.link.park().await?;
-        let moment = pause(live, copying, &staging).await;
+        let (begun, at_ns) = (Instant::now(), now_ns());
+        let saved = pause(live, copying, &staging).await;
+        let paused = begun.elapsed();
         drop(parked);
-        let moment = moment?;
-        let files = write(live, &staging, &moment)?;
-        let manifest = describe(live, request, &moment, files);
-        let pages = moment.pages.as_ref().map(Pages::count);
-        let committed = blocking(move || staging.commit(&manifest)).await?;
-        Ok(Captured {
-            id: committed.id().clone(),
-            pause_us: micros(moment.paused),
-            own_pages: pages,
-            sizes: committed.sizes()?,
-        })
+        let (devices, pages) = saved?;
+        let manifest = describe(live, request, at_ns, paused);
+        Ok(Taken { staging, files: live.files.clone(), devices, pages, manifest })
     }
 }
 
 /// Makes sure of the room and copies what can be copied while the machine runs.
-async fn begin_copy(live: &Live<'_>, staging: &Staging) -> Result<Copying, Error> {
+async fn begin_copy(live: &Live<'_>, staging: &Staging, when: Copy) -> Result<Copying, Error> {
     let failed = |source| Error::Memory { what: "look at", source };
     let copy = live.machine.copy_memory().map_err(failed)?;
     let needed = copy.largest().map_err(failed)? + fs::metadata(&live.files.scratch).map_or(0, |disk| allocated(&disk));
@@ -99,23 +121,22 @@ async fn begin_copy(live: &Live<'_>, staging: &Staging) -> Result<Copying, Error
         MemoryCopy::Pages(copy) => Ok(Copying::Pages(copy)),
         MemoryCopy::Whole(copy) => {
             let into = staging.create(name::MEMORY)?;
+            if when == Copy::AtOnce {
+                return Ok(Copying::Whole { copy, into, ahead: false });
+            }
             let (copy, into) = blocking(move || copy.ahead(&into).map(|()| (copy, into))).await.map_err(copy_failed)?;
-            Ok(Copying::Whole { copy, into })
+            Ok(Copying::Whole { copy, into, ahead: true })
         }
     }
 }
 
 /// Saves a moment. The machine runs before and after, whatever happens in between.
-async fn pause(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<Moment, Error> {
-    let (begun, at_ns) = (Instant::now(), now_ns());
+async fn pause(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(Vec<u8>, Option<Pages>), Error> {
     live.machine.pause().await?;
     let saved = save(live, copying, staging).await;
-    let resumed = live.machine.resume().await;
-    let paused = begun.elapsed();
-    match (saved, resumed) {
-        (Ok((devices, pages)), Ok(())) => Ok(Moment { devices, pages, paused, at_ns }),
+    match (saved, live.machine.resume().await) {
+        (saved, Ok(())) => saved,
         (Ok(_), Err(error)) => Err(error.into()),
-        (Err(error), Ok(())) => Err(error),
         (Err(error), Err(then)) => Err(Error::Twice { first: Box::new(error), then: Box::new(then.into()) }),
     }
 }
@@ -125,52 +146,56 @@ async fn save(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(V
     let (scratch, to) = (live.files.scratch.clone(), staging.path(name::SCRATCH));
     let disk = tokio::task::spawn_blocking(move || sparse::copy(&scratch, &to));
     let pages = match copying {
-        Copying::Whole { copy, into } => blocking(move || copy.finish(&into)).await.map(|()| None),
+        Copying::Whole { copy, into, ahead: true } => blocking(move || copy.finish(&into)).await.map(|()| None),
+        Copying::Whole { copy, into, ahead: false } => blocking(move || copy.ahead(&into)).await.map(|()| None),
         Copying::Pages(copy) => blocking(move || copy.take()).await.map(Some),
     };
     disk.await.expect("copying a file does not panic")?;
     Ok((devices, pages.map_err(copy_failed)?))
 }
 
-/// Writes what is not written yet, and tells of every file.
-fn write(live: &Live<'_>, staging: &Staging, moment: &Moment) -> Result<BTreeMap<String, FileEntry>, Error> {
-    let failed = |what| move |source: io::Error| Error::Memory { what, source };
-    staging.create(name::DEVICES)?.write_all(&moment.devices).map_err(failed("write the devices beside"))?;
-    let mut own = vec![name::DEVICES, name::SCRATCH];
-    let mut shared = vec![(&live.files.system, name::SYSTEM), (&live.files.image, name::IMAGE)];
-    match (&moment.pages, &live.files.memory) {
-        (Some(pages), Some(memory)) => {
-            let mut file = BufWriter::new(staging.create(name::PAGES)?);
-            pages.write(&mut file).and_then(|()| file.flush()).map_err(failed("write the pages of"))?;
-            own.push(name::PAGES);
-            shared.push((memory, name::MEMORY));
+impl Taken {
+    /// Writes down what is not written yet and makes the snapshot whole. Blocks.
+    pub(crate) fn write(self, keep: Keep) -> Result<Captured, Error> {
+        let failed = |what| move |source: io::Error| Error::Memory { what, source };
+        let Self { staging, files, devices, pages, mut manifest } = self;
+        staging.create(name::DEVICES)?.write_all(&devices).map_err(failed("write the devices beside"))?;
+        let mut own = vec![name::DEVICES, name::SCRATCH];
+        let mut shared = vec![(&files.system, name::SYSTEM), (&files.image, name::IMAGE)];
+        match (&pages, &files.memory) {
+            (Some(pages), Some(memory)) => {
+                let mut file = BufWriter::new(staging.create(name::PAGES)?);
+                pages.write(&mut file).and_then(|()| file.flush()).map_err(failed("write the pages of"))?;
+                own.push(name::PAGES);
+                shared.push((memory, name::MEMORY));
+            }
+            _ => own.push(name::MEMORY),
         }
-        _ => own.push(name::MEMORY),
+        for (from, name) in &shared {
+            staging.link(from, name)?;
+        }
+        let names = own.iter().map(|name| (*name, keep)).chain(shared.iter().map(|(_, name)| (*name, Keep::Cheaply)));
+        for (name, keep) in names {
+            manifest
+                .files
+                .insert(name.to_owned(), entry(&staging.path(name), keep).map_err(failed("measure a file of"))?);
+        }
+        let (pause_us, own_pages) = (manifest.pause_us, pages.as_ref().map(Pages::count));
+        let snapshot = staging.commit(&manifest)?;
+        Ok(Captured { id: snapshot.id().clone(), pause_us, own_pages, sizes: snapshot.sizes()? })
     }
-    for (from, name) in &shared {
-        staging.link(from, name)?;
-    }
-    let entry = |name: &str, path: &Path, sha256| {
-        let size = fs::metadata(path).map_err(failed("measure a file of"))?.len();
-        Ok::<_, Error>((name.to_owned(), FileEntry { size, sha256 }))
-    };
-    let mut files = BTreeMap::new();
-    for name in own {
-        let path = staging.path(name);
-        let sha256 = digest(&path).map_err(failed("compute a digest of"))?;
-        files.extend([entry(name, &path, Some(sha256))?]);
-    }
-    for (_, name) in shared {
-        files.extend([entry(name, &staging.path(name), None)?]);
-    }
-    Ok(files)
 }
 
-fn describe(live: &Live<'_>, request: CaptureRequest, moment: &Moment, files: BTreeMap<String, FileEntry>) -> Manifest {
+fn entry(path: &Path, keep: Keep) -> io::Result<FileEntry> {
+    let sha256 = (keep == Keep::Verifiable).then(|| digest(path)).transpose()?;
+    Ok(FileEntry { size: fs::metadata(path)?.len(), sha256 })
+}
+
+fn describe(live: &Live<'_>, request: CaptureRequest, at_ns: i64, paused: Duration) -> Manifest {
     let (record, choice) = (live.record, live.machine.choice());
     Manifest {
         id: request.id,
-        created_ns: moment.at_ns,
+        created_ns: at_ns,
         kind: request.kind,
         labels: request.labels,
         source: Source { id: record.spec.id.clone(), name: record.spec.name.clone() },
@@ -185,8 +210,8 @@ fn describe(live: &Live<'_>, request: CaptureRequest, moment: &Moment, files: BT
             processor: choice.processor(),
         },
         container: live.container,
-        pause_us: micros(moment.paused),
-        files,
+        pause_us: u64::try_from(paused.as_micros()).unwrap_or(u64::MAX),
+        files: BTreeMap::new(),
     }
 }
 
@@ -196,10 +221,6 @@ fn allocated(metadata: &fs::Metadata) -> u64 {
 
 fn copy_failed(source: io::Error) -> Error {
     Error::Memory { what: "copy", source }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -1,13 +1,14 @@
 //! What a VM needs that starts from a snapshot: the files, and what is new for the guest.
 
 use crate::plan;
-use crate::run::{Beginning, Hold, Prepared, RunRequest, host_facts};
+use crate::run::{Beginning, CacheUse, Hold, Prepared, RunRequest, host_facts};
 use crate::snapshot::capture::MachineFiles;
 use crate::{Engine, Error};
 use fcvm_net::Published;
+use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::Delta;
 use fcvm_spec::{SnapshotId, VmSpec};
-use fcvm_store::snapshot::{ContainerState, Manifest, name};
+use fcvm_store::snapshot::{ContainerState, Manifest, SnapshotDir, SnapshotHold, name};
 use fcvm_store::{OwnedVm, Restored};
 use fcvm_vmm::{Choice, Saved};
 
@@ -21,36 +22,71 @@ impl Engine {
         env: &[String],
     ) -> Result<Prepared, Error> {
         let snapshot = self.store().find_snapshot(id.as_str())?;
-        let hold = snapshot.hold()?;
-        let manifest = snapshot.manifest()?;
-        snapshot.check_files(&manifest)?;
         let choice = self.choose(&request.spec)?;
-        check_machine(&manifest, &choice)?;
         let ports = Published::bind(&request.spec.ports).await?;
-        snapshot.lend(vm.dir())?;
+        let lent = lend(vm, &snapshot, &choice)?;
         vm.update(|record| {
-            record.image_digest.clone_from(&manifest.image_digest);
-            record.command.clone_from(&manifest.command);
+            record.image_digest.clone_from(&lent.manifest.image_digest);
+            record.command.clone_from(&lent.manifest.command);
             record.ports = ports.mappings();
-            record.restored = Some(Restored { snapshot: id.clone(), receipt: None });
         })?;
-        let in_vm = |name: &str| vm.dir().path().join(name);
-        let files = MachineFiles {
-            system: in_vm(name::SYSTEM),
-            image: in_vm(name::IMAGE),
-            scratch: vm.dir().scratch_disk(),
-            memory: Some(in_vm(name::MEMORY)),
-        };
-        let pages = snapshot.path(name::PAGES);
-        let saved = Saved {
-            memory: in_vm(name::MEMORY),
-            pages: manifest.files.contains_key(name::PAGES).then_some(pages),
-            devices: snapshot.path(name::DEVICES),
-            version: manifest.machine.version.clone(),
-        };
-        let delta = delta(&request.spec, env);
+        let delta = Delta { env: env.to_vec(), ..delta(&request.spec) };
+        let (beginning, files, hold) = lent.wake(delta);
+        Ok(Prepared { choice, beginning, ports, files, hold, cache: CacheUse::None })
+    }
+
+    /// Prepares a run that starts from a cached snapshot: its container is still to be started.
+    pub(crate) fn prepare_wake(
+        &self,
+        vm: &mut OwnedVm,
+        snapshot: &SnapshotDir,
+        choice: &Choice,
+        plan: &Plan,
+    ) -> Result<(Beginning, MachineFiles, Hold), Error> {
+        let lent = lend(vm, snapshot, choice)?;
+        let delta = Delta { container: Some(plan.container.clone()), ..delta(&vm.record().spec) };
+        Ok(lent.wake(delta))
+    }
+}
+
+/// A snapshot whose files a VM has.
+struct Lent {
+    manifest: Manifest,
+    saved: Saved,
+    files: MachineFiles,
+    hold: SnapshotHold,
+}
+
+/// Gives a VM all that it needs of a snapshot, if the machine can go on here.
+fn lend(vm: &mut OwnedVm, snapshot: &SnapshotDir, choice: &Choice) -> Result<Lent, Error> {
+    let hold = snapshot.hold()?;
+    let manifest = snapshot.manifest()?;
+    snapshot.check_files(&manifest)?;
+    check_machine(&manifest, choice)?;
+    snapshot.lend(vm.dir())?;
+    vm.update(|record| record.restored = Some(Restored { snapshot: snapshot.id().clone(), receipt: None }))?;
+    let in_vm = |name: &str| vm.dir().path().join(name);
+    let files = MachineFiles {
+        system: in_vm(name::SYSTEM),
+        image: in_vm(name::IMAGE),
+        scratch: vm.dir().scratch_disk(),
+        memory: Some(in_vm(name::MEMORY)),
+    };
+    let pages = snapshot.path(name::PAGES);
+    let saved = Saved {
+        memory: in_vm(name::MEMORY),
+        pages: manifest.files.contains_key(name::PAGES).then_some(pages),
+        devices: snapshot.path(name::DEVICES),
+        version: manifest.machine.version.clone(),
+    };
+    Ok(Lent { manifest, saved, files, hold })
+}
+
+impl Lent {
+    fn wake(self, delta: Delta) -> (Beginning, MachineFiles, Hold) {
+        let Self { manifest, saved, files, hold } = self;
         let beginning = Beginning::Wake { saved, delta: Box::new(delta), container: manifest.container };
-        Ok(Prepared { choice, beginning, ports, files, hold: Hold::Snapshot { _hold: hold } })
+        (beginning, files, Hold::Snapshot { _hold: hold })
     }
 }
 
@@ -69,7 +105,7 @@ fn check_machine(manifest: &Manifest, choice: &Choice) -> Result<(), Error> {
 }
 
 /// What is new for the guest. Epoch, time and entropy differ for every restore.
-fn delta(spec: &VmSpec, env: &[String]) -> Delta {
+fn delta(spec: &VmSpec) -> Delta {
     let facts = host_facts();
     let world = plan::world(spec);
     Delta {
@@ -80,7 +116,7 @@ fn delta(spec: &VmSpec, env: &[String]) -> Delta {
         machine_id: world.machine_id,
         hosts: world.hosts,
         resolv_conf: world.resolv_conf,
-        env: env.to_vec(),
+        env: Vec::new(),
         container: None,
     }
 }

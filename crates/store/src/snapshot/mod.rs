@@ -12,8 +12,10 @@
 //!   system.erofs, image.erofs    links to the read-only disks
 //! ```
 
+mod cache;
 pub mod manifest;
 
+pub use cache::CacheClaim;
 pub use manifest::{ContainerState, FORMAT, FileEntry, Kind, Manifest, SavedMachine, Source};
 
 use crate::{Error, Store, VmDir, file, sparse};

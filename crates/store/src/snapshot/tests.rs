@@ -165,3 +165,27 @@ fn a_digest_does_not_depend_on_holes() {
     fs::write(&full, fs::read(&sparse).unwrap()).unwrap();
     assert_eq!(digest(&sparse).unwrap(), digest(&full).unwrap());
 }
+
+#[test]
+fn one_claims_a_cache_and_those_used_longest_ago_go_first() {
+    let (_dir, store) = store();
+    let (first, second) = ("aa", "bb");
+    let claim = store.claim_cache(first).unwrap().unwrap();
+    assert!(store.claim_cache(first).unwrap().is_none());
+    assert!(store.cached(first).unwrap().is_none());
+    claim.fill(make(&store, 1).id()).unwrap();
+    store.claim_cache(second).unwrap().unwrap().fill(make(&store, 2).id()).unwrap();
+    assert!(store.cached(second).unwrap().is_some());
+    assert!(store.cached(first).unwrap().is_some());
+    store.evict_caches(u64::MAX).unwrap();
+    assert_eq!(store.snapshots().unwrap().len(), 2);
+    let own = store.cached(first).unwrap().unwrap().sizes().unwrap();
+    store.evict_caches(own.real - own.shared).unwrap();
+    assert!(store.cached(second).unwrap().is_none());
+    assert!(store.cached(first).unwrap().is_some());
+    store.forget_cached(first, &id(9)).unwrap();
+    assert!(store.cached(first).unwrap().is_some(), "another generation is not removed");
+    store.forget_cached(first, &id(1)).unwrap();
+    assert!(store.cached(first).unwrap().is_none());
+    assert!(store.snapshots().unwrap().is_empty());
+}

@@ -219,6 +219,8 @@ mod tests {
             jail: Vec::new(),
             search_path: Vec::new(),
             registries: Default::default(),
+            cache_room: 0,
+            faults: Default::default(),
         };
         assert_eq!(data(&settings, false)[0].status, Status::Missing);
     }

@@ -43,10 +43,9 @@ pub(super) fn start(
 ) -> Result<ExitCode, Failure> {
     let manifest = snapshot.manifest()?;
     let requests = requests(args, &manifest, parent)?;
-    let root = engine.store().root();
     let outcomes: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
         let one = |request: &RunRequest| {
-            let id = owner::start(request, root)?;
+            let id = owner::start(request, engine)?;
             announce(args, &request.spec, &id, engine)
         };
         let starting: Vec<_> = requests.iter().map(|request| scope.spawn(move || one(request))).collect();
