@@ -65,8 +65,13 @@ install: build
 check-stack:
 	@scripts/check-stack $(STACK)
 
-bench: build
-	cargo run --release --locked -p xtask -- bench run
+# Against podman and gVisor where they are installed. What is kept is in docs/bench.
+bench: deps-test build
+	scripts/install-deps bench
+	@mkdir -p target/e2e docs/bench
+	FCVM_AGENT_BIN=$(abspath $(AGENT)) $(FCVM) --data-dir target/e2e setup
+	FCVM_BIN=$(abspath $(FCVM)) FCVM_AGENT_BIN=$(abspath $(AGENT)) cargo run --release --locked -p xtask -- bench run
+	FCVM_BIN=$(abspath $(FCVM)) FCVM_AGENT_BIN=$(abspath $(AGENT)) cargo run --release --locked -p xtask -- bench clone
 
 clean:
 	cargo clean

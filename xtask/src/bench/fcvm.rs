@@ -39,13 +39,7 @@ impl Fcvm {
     /// The owner, the jail and the monitor, shared pages by their share.
     pub(super) fn vm_memory(&self) -> Result<Samples> {
         let mut samples = Samples::default();
-        let mut kib = 0.0;
-        for pid in family(self.owner()?) {
-            let path = format!("/proc/{pid}/smaps_rollup");
-            let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-            kib += field(&text, "Pss:").with_context(|| format!("no Pss in {path}"))?;
-        }
-        samples.push(kib / 1024.0);
+        samples.push(memory_of(self.owner()?)?);
         Ok(samples)
     }
 
@@ -101,7 +95,11 @@ impl Peer for Fcvm {
     }
 
     fn run_true(&self) -> Command {
-        self.host.command(["run", "--rm", BUSYBOX, "true"])
+        self.host.command(["run", "--rm", "--no-snapshot", BUSYBOX, "true"])
+    }
+
+    fn run_true_again(&self) -> Option<Command> {
+        Some(self.host.command(["run", "--rm", BUSYBOX, "true"]))
     }
 
     fn exec(&self, command: &[&str]) -> Command {
@@ -119,6 +117,17 @@ fn drain(mut reader: impl Read) -> Result<()> {
             length => total += length,
         }
     }
+}
+
+/// Proportional memory of a process and all below it, in MiB.
+pub(super) fn memory_of(owner: u32) -> Result<f64> {
+    let mut kib = 0.0;
+    for pid in family(owner) {
+        let path = format!("/proc/{pid}/smaps_rollup");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        kib += field(&text, "Pss:").with_context(|| format!("no Pss in {path}"))?;
+    }
+    Ok(kib / 1024.0)
 }
 
 /// A process and all below it.

@@ -1,8 +1,9 @@
-//! `bench run`: what a user waits for, measured from outside, ours and the peers' in turn in one run.
+//! `bench run` and `bench clone`: what a user waits for, measured from outside, ours and the peers' in turn in one run.
 //!
 //! Clock points: a *command* is measured from just before its process is spawned to just after it was reaped, output
 //! included. Throughput is bytes over the same span. The peers are what Debian ships; one that is absent is left out.
 
+mod clone;
 mod fcvm;
 mod podman;
 mod runsc;
@@ -43,9 +44,15 @@ trait Peer {
     fn name(&self) -> &'static str;
     /// The command that runs `true` in a new container and removes it.
     fn run_true(&self) -> Command;
+    /// The same where something was kept of an earlier run to make it quick, if there is such a thing.
+    fn run_true_again(&self) -> Option<Command> {
+        None
+    }
     /// The command that runs `command` in the running container.
     fn exec(&self, command: &[&str]) -> Command;
 }
+
+const HEAD: &str = "| what | who | median | min | max | n |\n| --- | --- | --- | --- | --- | --- |\n";
 
 /// How many bytes the throughput figures move.
 const BULK: usize = 256 << 20;
@@ -60,9 +67,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(runsc) = runsc::Runsc::start(dir.path())? {
         peers.push(Box::new(runsc));
     }
-    let mut table = String::from("| what | who | median | min | max | n |\n| --- | --- | --- | --- | --- | --- |\n");
+    let mut table = HEAD.to_owned();
     let everyone = || std::iter::once(&ours as &dyn Peer).chain(peers.iter().map(AsRef::as_ref));
     compare(&mut table, "`run --rm IMAGE true`, ms", options.runs, everyone(), |peer| peer.run_true())?;
+    row(&mut table, "`run --rm IMAGE true`, cached, ms", "fcvm", &cached(options.runs, &ours)?);
     compare(&mut table, "`exec true`, ms", options.runs, everyone(), |peer| peer.exec(&["true"]))?;
     row(&mut table, "CLI start-up (`fcvm --version`), ms", "fcvm", &millis(options.runs, || ours.version())?);
     row(&mut table, "owner's resident memory, MiB", "fcvm", &ours.owner_memory()?);
@@ -72,11 +80,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     row(&mut table, "`exec -i` stdin, MB/s", "fcvm", &rate(bulk, || ours.stdin())?);
     row(&mut table, "published port, guest to host, MB/s", "fcvm", &rate(bulk, || ours.port())?);
     row(&mut table, "outbound TCP, guest to host, MB/s", "fcvm", &rate(bulk, || ours.outbound())?);
+    publish(&table, options)
+}
+
+/// What starting from a snapshot costs.
+pub(crate) fn clone(options: &Options) -> Result<()> {
+    publish(&clone::measure(options.runs)?, options)
+}
+
+fn publish(table: &str, options: &Options) -> Result<()> {
     print!("{table}");
     if let Some(out) = &options.out {
         std::fs::write(out, table).with_context(|| format!("write {}", out.display()))?;
     }
     Ok(())
+}
+
+fn cached(runs: usize, ours: &dyn Peer) -> Result<Samples> {
+    millis(runs, || ours.run_true_again().expect("ours keeps something"))
 }
 
 /// Measures everyone in turn, A B C A B C, so that a drift of the machine meets all alike.
