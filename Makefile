@@ -55,7 +55,8 @@ deps:
 deps-test:
 	@scripts/install-deps test
 
-install: build
+# After `make build`: what installs need not have the compiler.
+install:
 	install -Dm755 $(FCVM) $(DESTDIR)$(PREFIX)/bin/fcvm
 	install -Dm755 $(AGENT) $(DESTDIR)$(PREFIX)/lib/fcvm/fcvm-agent
 	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man1

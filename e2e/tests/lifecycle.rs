@@ -36,7 +36,7 @@ fn a_container_that_ignores_the_stop_signal_is_killed_after_the_time_out() {
 fn kill_sends_any_signal_and_rm_refuses_a_running_vm() {
     let host = Host::new();
     host.start("box", &[BUSYBOX, "sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.1; done"]);
-    host.fcvm(["rm", "box"]).failed(125, "box");
+    host.fcvm(["rm", "box"]).failed(2, "box");
     let waiting = Started::new(host.command(["wait", "box"]), Vec::new());
     host.fcvm(["kill", "-s", "USR1", "box"]).ok();
     assert_eq!(waiting.finish().ok().text(), "9");

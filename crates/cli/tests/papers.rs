@@ -27,27 +27,72 @@ fn man_pages_and_completions_are_made() {
 }
 
 #[test]
-fn bad_input_ends_with_125_and_one_sentence() {
-    for args in [
-        &["run", "--no-such-flag", "img"][..],
-        &["run"],
-        &["exec", "nobody"],
-        &["exec", "nobody", "true"],
-        &["rm", "nobody"],
-        &["stop"],
-        &["kill", "-s", "NOPE", "x"],
-        &["ps", "--filter", "x=y"],
-        &["ps", "--format", "{{.Nope"],
-        &["logs", "nobody"],
-        &["inspect", "nobody"],
-        &["no-such-verb"],
-        &["rmi", "nothing"],
+fn bad_input_ends_with_podmans_code_and_one_sentence() {
+    for (args, code) in [
+        (&["run", "--no-such-flag", "img"][..], 125),
+        (&["run"], 125),
+        (&["exec", "nobody"], 125),
+        (&["exec", "nobody", "true"], 125),
+        (&["rm", "nobody"], 1),
+        (&["rm"], 125),
+        (&["stop"], 125),
+        (&["stop", "--all", "nobody"], 125),
+        (&["stop", "--cidfile", "/no/such/file"], 125),
+        (&["kill", "-s", "NOPE", "x"], 125),
+        (&["ps", "--filter", "x=y"], 125),
+        (&["ps", "--format", "{{.Nope"], 125),
+        (&["logs", "nobody"], 125),
+        (&["logs", "-f", "one", "two"], 125),
+        (&["port", "nobody"], 125),
+        (&["wait", "nobody"], 125),
+        (&["images", "one", "two"], 125),
+        (&["no-such-verb"], 125),
+        (&["podman", "start", "x"], 125),
+        (&["rmi", "nothing"], 1),
+        (&["rmi"], 125),
     ] {
         let (_dir, output) = fcvm(args);
         let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(125), "{args:?}: {text}");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
         assert!(text.starts_with("Error: ") && text.lines().count() == 1, "{args:?}: {text}");
     }
+}
+
+#[test]
+fn what_is_gone_already_is_no_error_where_that_is_asked_for() {
+    for args in
+        [&["rm", "-f", "nobody"][..], &["rm", "-i", "nobody"], &["stop", "-i", "nobody"], &["rmi", "-i", "nothing"]]
+    {
+        let (_dir, output) = fcvm(args);
+        assert!(output.status.success() && output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn inspect_shows_what_there_is_before_it_complains() {
+    let (_dir, output) = fcvm(&["inspect", "nobody"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(125), b"[]\n".as_slice()));
+}
+
+#[test]
+fn help_is_there_for_every_verb_in_podmans_place_too() {
+    for args in
+        [&["help"][..], &["help", "run"], &["help", "podman", "run"], &["podman", "help", "run"], &["run", "--help"]]
+    {
+        let (_dir, output) = fcvm(args);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("Usage: fcvm"), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn version_and_info_say_what_is_here() {
+    let (_dir, output) = fcvm(&["version", "--format", "{{.Client.Version}}"]);
+    assert_eq!(output.stdout, format!("{}\n", env!("CARGO_PKG_VERSION")).as_bytes());
+    let (dir, output) = fcvm(&["info", "--format", "json"]);
+    let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(info["store"]["graphRoot"], dir.path().to_str().unwrap());
+    assert_eq!(info["store"]["containerStore"]["number"], 0);
 }
 
 #[test]

@@ -86,6 +86,24 @@ fn flags_that_are_not_there_are_refused_by_name() {
 }
 
 #[test]
+fn commands_and_flags_of_podman_are_refused_with_the_reason_of_their_verb() {
+    for (line, words) in [
+        ("fcvm inspect -s x", "-s: the disk"),
+        ("fcvm logs -t -l x", "-l: name the VM"),
+        ("fcvm --data-dir /x podman exec -t x sh", "-t: terminals"),
+        ("fcvm rm --tty x", "--tty: it is not supported"),
+        ("fcvm --log-level debug ps", "--log-level: set FCVM_LOG"),
+        ("fcvm build .", "build: images are only run here"),
+        ("fcvm podman volume ls", "volume: volumes are not there yet"),
+        ("fcvm nonsense", "nonsense"),
+        ("fcvm port x 80 90", "unexpected argument 90"),
+    ] {
+        let text = parse(line.split_whitespace().map(OsString::from)).expect_err(line).text();
+        assert!(text.contains(words) && !text.contains('\n'), "{line}: {text}");
+    }
+}
+
+#[test]
 fn what_is_not_utf_8_is_refused() {
     use std::os::unix::ffi::OsStringExt;
     let args = vec![OsString::from("fcvm"), OsString::from("run"), OsString::from_vec(vec![0xff])];

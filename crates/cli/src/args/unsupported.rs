@@ -1,54 +1,145 @@
-//! Flags of podman that are not here: refused by name, with the reason where there is one.
+//! Commands and flags of podman that are not here: refused by name, with the reason where there is one.
 
 use crate::error::Failure;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Flags of podman and why they are refused; the rest of podman's are "not supported yet".
-const REASONS: &[(&str, &str)] = &[
-    ("-t", "terminals are not there yet; use -i for input without one"),
-    ("--tty", "terminals are not there yet; use -i for input without one"),
-    ("-it", "terminals are not there yet; use -i for input without one"),
-    ("-ti", "terminals are not there yet; use -i for input without one"),
-    ("-v", "volumes are not there yet"),
-    ("--volume", "volumes are not there yet"),
-    ("--mount", "volumes are not there yet"),
-    ("--map", "volumes are not there yet"),
-    ("--device", "devices of the host are not the guest's; it has a kernel of its own"),
-    ("--pid", "a VM has a kernel of its own, and its own processes only"),
-    ("--ipc", "a VM has a kernel of its own"),
-    ("--uts", "a VM has a kernel of its own"),
-    ("--userns", "a VM has a kernel of its own, and so its own users"),
-    ("--cgroupns", "a VM has a kernel of its own"),
-    ("--cgroups", "a VM has a kernel of its own"),
-    ("--cgroup-parent", "a VM has a kernel of its own"),
-    ("--security-opt", "the machine is the boundary; the guest has no seccomp, SELinux or AppArmor profile"),
-    ("--pod", "pods are not there yet"),
-    ("--health-cmd", "health checks are not there yet"),
-    ("--health-interval", "health checks are not there yet"),
-    ("--gpus", "no monitor here passes GPUs through"),
+/// Flags of podman and why they are refused, for these verbs or (none named) for all; the rest is "not supported".
+const FLAGS: &[(&[&str], &[&str], &str)] = &[
+    (RUNNING, &["-t", "--tty", "-it", "-ti"], "terminals are not there yet; use -i for input without one"),
+    (RUNNING, &["-v", "--volume", "--mount", "--map", "--volumes-from"], "volumes are not there yet"),
+    (
+        RUNNING,
+        &["-a", "--attach", "--detach-keys"],
+        "terminals are not there yet; output is always attached, input with -i",
+    ),
+    (
+        RUNNING,
+        &["--device", "--device-cgroup-rule"],
+        "devices of the host are not the guest's; it has a kernel of its own",
+    ),
+    (RUNNING, &["--gpus"], "no monitor here passes GPUs through"),
+    (RUNNING, &["--pid"], "a VM has a kernel of its own, and its own processes only"),
+    (
+        RUNNING,
+        &["--userns", "--uidmap", "--gidmap", "--subuidname", "--subgidname"],
+        "a VM has a kernel of its own, and so its own users",
+    ),
+    (
+        RUNNING,
+        &["--ipc", "--uts", "--cgroupns", "--cgroups", "--cgroup-parent", "--cgroup-conf"],
+        "a VM has a kernel of its own",
+    ),
+    (
+        RUNNING,
+        &["--security-opt", "--seccomp-policy"],
+        "the machine is the boundary; the guest has no seccomp, SELinux or AppArmor profile",
+    ),
+    (RUNNING, &["--pod", "--pod-id-file", "--infra"], "pods are not there yet"),
+    (
+        RUNNING,
+        &[
+            "--health-cmd",
+            "--health-interval",
+            "--health-retries",
+            "--health-start-period",
+            "--health-timeout",
+            "--no-healthcheck",
+        ],
+        "health checks are not there yet",
+    ),
+    (
+        RUNNING,
+        &["--ip", "--ip6", "--mac-address", "--network-alias"],
+        "every VM has the same address in a network of its own; publish ports with -p",
+    ),
+    (RUNNING, &["--memory-swap", "--memory-swappiness"], "a VM has no swap"),
+    (RUNNING, &["-l", "--latest"], "name the VM, for example $(fcvm ps -lq)"),
+    (
+        &["stop", "kill", "rm", "wait", "logs", "inspect", "port"],
+        &["-l", "--latest"],
+        "name the VM, for example $(fcvm ps -lq)",
+    ),
+    (&["ps"], &["-p", "--pod"], "pods are not there yet"),
+    (&["ps", "ls", "inspect"], &["-s", "--size"], "the disk of a VM is a file; du tells its size"),
+    (&[], &["--log-level"], "set FCVM_LOG, for example FCVM_LOG=debug"),
+    (&[], &["--root", "--runroot"], "use --data-dir"),
+];
+
+/// Verbs that start something in a VM.
+const RUNNING: &[&str] = &["run", "exec"];
+
+/// Podman's commands that are not here, and what to do instead.
+const COMMANDS: &[(&[&str], &str)] = &[
+    (&["create", "start", "restart", "init"], "a VM starts with its container and once; use run"),
+    (
+        &["build", "commit", "push", "save", "import", "export", "tag", "untag", "manifest", "history"],
+        "images are only run here; make them with podman or buildah, and run them as containers-storage:NAME",
+    ),
+    (&["container", "image"], "use the verb alone, for example ps, inspect or images"),
+    (&["login", "logout"], "podman, docker or skopeo log in; their auth files are read here"),
+    (&["pod", "kube", "generate", "play"], "pods are not there yet"),
+    (&["volume", "cp"], "volumes are not there yet"),
+    (&["network"], "every VM has a network of its own; see --network and --publish of run"),
+    (&["attach"], "terminals are not there yet; logs -f shows the output, exec -i runs a command"),
+    (&["machine"], "every container has a machine of its own here"),
+    (&["system"], "use info, doctor or rmi --all"),
 ];
 
 /// Turns clap's error into ours. Help and version are no errors: they are printed, and the program ends well.
-pub(super) fn refuse(error: clap::Error, args: &[String]) -> Failure {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        let _ = error.print();
-        return Failure::with_code(0, "");
+pub(super) fn refuse(error: &clap::Error, args: &[String]) -> Failure {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            Failure::with_code(0, "")
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Failure::with_code(125, "")
+        }
+        ErrorKind::InvalidSubcommand => unknown_command(error),
+        ErrorKind::UnknownArgument => unknown_argument(error, args),
+        _ => rendered(error),
     }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = error.print();
-        return Failure::with_code(125, "");
-    }
-    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return rendered(&error) };
-    if error.kind() != ErrorKind::UnknownArgument {
-        return rendered(&error);
+}
+
+fn unknown_command(error: &clap::Error) -> Failure {
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else { return rendered(error) };
+    let reason = COMMANDS.iter().find(|(names, _)| names.contains(&name.as_str())).map(|(_, reason)| *reason);
+    Failure::new(format!("unknown command {name}: {}", reason.unwrap_or("fcvm help lists those that there are")))
+}
+
+fn unknown_argument(error: &clap::Error, args: &[String]) -> Failure {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return rendered(error) };
+    if !flag.starts_with('-') {
+        return Failure::new(format!("unexpected argument {flag}"));
     }
     // clap names one letter of a cluster; people look for what they typed.
     let cluster = |arg: &&String| arg.starts_with('-') && !arg.starts_with("--") && arg.contains(&flag[1..]);
     let exact = args.iter().find(|arg| arg.split('=').next() == Some(flag));
     let typed = exact.or_else(|| args.iter().find(cluster).filter(|_| !flag.starts_with("--"))).unwrap_or(flag);
     let name = typed.split('=').next().unwrap_or(typed);
-    let reason = REASONS.iter().find(|(known, _)| *known == name).map_or("it is not supported", |(_, reason)| reason);
-    Failure::new(format!("unknown flag {name}: {reason}"))
+    let reason = reason(verb(args), name).or_else(|| reason(verb(args), flag));
+    Failure::new(format!("unknown flag {name}: {}", reason.unwrap_or("it is not supported")))
+}
+
+fn reason(verb: &str, flag: &str) -> Option<&'static str> {
+    let row =
+        FLAGS.iter().find(|(verbs, flags, _)| flags.contains(&flag) && (verbs.is_empty() || verbs.contains(&verb)));
+    row.map(|(.., reason)| *reason)
+}
+
+/// The verb of a command line that may name a data directory before it.
+fn verb(args: &[String]) -> &str {
+    let mut words = args.iter().skip(1).map(String::as_str);
+    while let Some(word) = words.next() {
+        match word {
+            "--data-dir" => drop(words.next()),
+            "podman" => {}
+            flag if flag.starts_with('-') => {}
+            verb => return verb,
+        }
+    }
+    ""
 }
 
 /// Clap's own words in one line, without its usage.

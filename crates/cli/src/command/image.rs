@@ -1,33 +1,30 @@
 //! Verbs on images: images, pull, load, rmi.
 
+use super::block_on;
 use crate::args::{ImagesArgs, LoadArgs, PullArgs, RmiArgs};
 use crate::error::Failure;
 use crate::settings;
 use crate::ui::progress::{Display, Show};
 use crate::ui::template::Template;
 use crate::ui::{self, table, time};
+use fcvm_engine::{Engine, Remove};
 use fcvm_image::{Archive, Credentials, Image, PullPolicy, Tls};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
 
 pub(super) fn images(args: &ImagesArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
-    let images = engine.images().store().list()?;
+    let mut images = engine.images().store().list()?;
+    images.retain(|image| args.image.as_ref().is_none_or(|wanted| is_meant(image, wanted)));
+    images.sort_by_key(|image| std::cmp::Reverse(created(image)));
     let rows: Vec<Value> = images.iter().flat_map(|image| rows(image, args.no_trunc)).collect();
-    let cell = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
     let text = match args.format.as_deref() {
-        _ if args.quiet => rows.iter().map(|row| cell(row, "ID")).collect::<Vec<_>>().join("\n"),
-        Some("json") => serde_json::to_string_pretty(&rows)?,
-        None | Some("table") => {
-            let names = ["Repository", "Tag", "ID", "CreatedSince", "Size"];
-            let cells: Vec<Vec<String>> = rows.iter().map(|row| names.map(|name| cell(row, name)).to_vec()).collect();
-            let table = table::render(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], &cells);
-            if args.noheading {
-                table.split_once('\n').map_or_else(String::new, |(_, rest)| rest.to_owned())
-            } else {
-                table
-            }
-        }
+        Some("json") => serde_json::to_string_pretty(&images.iter().map(for_json).collect::<Vec<_>>())?,
+        _ if args.quiet => ids(&rows),
+        None | Some("table") => table(&rows, args),
+        Some(template) if args.noheading => Template::parse(template)?.render_body(&rows)?,
         Some(template) => Template::parse(template)?.render(&rows)?,
     };
     if !text.is_empty() {
@@ -36,26 +33,82 @@ pub(super) fn images(args: &ImagesArgs, data_dir: &Path) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Whether `images NAME` means this one: by repository, or by repository and tag, with or without the registry.
+fn is_meant(image: &Image, wanted: &str) -> bool {
+    let is = |name: &str| name == wanted || name.ends_with(&format!("/{wanted}"));
+    image.names.iter().any(|name| is(name) || is(name.rsplit_once(':').map_or(name, |(repository, _)| repository)))
+}
+
+fn ids(rows: &[Value]) -> String {
+    let mut ids: Vec<&str> = rows.iter().filter_map(|row| row["ID"].as_str()).collect();
+    ids.dedup();
+    ids.join("\n")
+}
+
+fn table(rows: &[Value], args: &ImagesArgs) -> String {
+    let columns = [
+        ("REPOSITORY", "Repository"),
+        ("TAG", "Tag"),
+        ("DIGEST", "Digest"),
+        ("IMAGE ID", "ID"),
+        ("CREATED", "CreatedSince"),
+        ("SIZE", "Size"),
+    ];
+    let columns = columns.into_iter().filter(|(title, _)| args.digests || *title != "DIGEST");
+    let (titles, fields): (Vec<&str>, Vec<&str>) = columns.unzip();
+    let cell = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let cells: Vec<Vec<String>> = rows.iter().map(|row| fields.iter().map(|name| cell(row, name)).collect()).collect();
+    if args.noheading { table::body(&cells) } else { table::render(&titles, &cells) }
+}
+
+/// When an image was made; where it does not say, when it came here.
+fn created(image: &Image) -> jiff::Timestamp {
+    let said = image.config.created().as_ref().and_then(|time| time.parse().ok());
+    let came = || jiff::Timestamp::from_second(i64::try_from(image.made).unwrap_or(0)).unwrap_or_default();
+    said.unwrap_or_else(came)
+}
+
+/// An image with each of its names, as podman's templates name the fields.
 fn rows(image: &Image, whole: bool) -> Vec<Value> {
     let names = if image.names.is_empty() { vec!["<none>:<none>".to_owned()] } else { image.names.clone() };
+    let created = created(image);
+    let since = time::span(jiff::Timestamp::now().as_second() - created.as_second());
     let row = |name: String| {
         let (repository, tag) = match name.rsplit_once(':') {
             Some((repository, tag)) if !tag.contains('/') => (repository.to_owned(), tag.to_owned()),
             _ => (name, "<none>".to_owned()),
         };
-        let created = image.config.created().as_ref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
-        let since = created.map(|time| time::span(jiff::Timestamp::now().as_second() - time.as_second()));
         json!({
             "Repository": repository,
             "Tag": tag,
             "ID": if whole { image.digest.clone() } else { short(&image.digest) },
-            "Digest": image.digest,
-            "CreatedAt": created.map(|time| time.to_string()),
-            "CreatedSince": since.map_or_else(|| "N/A".to_owned(), |span| format!("{span} ago")),
+            "Id": image.digest.trim_start_matches("sha256:"),
+            "Digest": image.manifest,
+            "Names": image.names,
+            "CreatedAt": time::go(created.as_nanosecond() as i64),
+            "CreatedSince": format!("{since} ago"),
             "Size": time::size(image.size),
         })
     };
     names.into_iter().map(row).collect()
+}
+
+/// An object of `--format json`.
+fn for_json(image: &Image) -> Value {
+    let created = created(image);
+    json!({
+        "Id": image.digest.trim_start_matches("sha256:"),
+        "ParentId": "",
+        "RepoTags": image.names,
+        "Size": image.size,
+        "VirtualSize": image.size,
+        "SharedSize": 0,
+        "Labels": image.config.config().as_ref().and_then(|config| config.labels().clone()),
+        "Names": image.names,
+        "Digest": image.manifest,
+        "Created": created.as_second(),
+        "CreatedAt": created.to_string(),
+    })
 }
 
 fn short(digest: &str) -> String {
@@ -102,7 +155,7 @@ pub(super) fn load(args: &LoadArgs, data_dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn rmi(args: RmiArgs, data_dir: &Path) -> Result<(), Failure> {
+pub(super) fn rmi(args: RmiArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
     let store = engine.images().store();
     let mut names = args.images;
@@ -111,11 +164,46 @@ pub(super) fn rmi(args: RmiArgs, data_dir: &Path) -> Result<(), Failure> {
     } else if names.is_empty() {
         return Err(Failure::new("name an image, or give --all"));
     }
+    let mut code = 0;
     for name in names {
+        if args.force {
+            remove_users(&engine, &name)?;
+        }
         match store.remove(&name) {
-            Ok(_) => ui::say(&name),
+            Ok(removed) => {
+                removed.untagged.iter().for_each(|name| ui::say(&format!("Untagged: {name}")));
+                removed
+                    .deleted
+                    .iter()
+                    .for_each(|id| ui::say(&format!("Deleted: {}", id.trim_start_matches("sha256:"))));
+            }
             Err(fcvm_image::Error::NotFound { .. }) if args.ignore => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                code = code.max(failure_of_rmi(&error));
+                Failure::from(error).report();
+            }
+        }
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// `rmi` has exit codes of its own in podman: 1 for an image that is not there, 2 for one that is in use.
+fn failure_of_rmi(error: &fcvm_image::Error) -> u8 {
+    match error {
+        fcvm_image::Error::NotFound { .. } => 1,
+        fcvm_image::Error::InUse { .. } => 2,
+        _ => 125,
+    }
+}
+
+/// Ends and removes the VMs that run on an image.
+fn remove_users(engine: &Engine, name: &str) -> Result<(), Failure> {
+    /// Podman's default for `rm -f`.
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let Ok(image) = engine.images().store().lookup(name) else { return Ok(()) };
+    for vm in engine.store().vms()? {
+        if vm.record().is_ok_and(|record| record.image_digest.as_ref() == Some(&image.digest)) {
+            block_on(engine.remove(vm.id().as_str(), Remove::Force(TIMEOUT)))??;
         }
     }
     Ok(())

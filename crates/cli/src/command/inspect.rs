@@ -1,7 +1,7 @@
 //! `inspect`: all about VMs (in podman's shape, with a `Vm` object) or images.
 
-use super::list::status;
-use crate::args::InspectArgs;
+use super::list::{ports, status};
+use crate::args::{InspectArgs, InspectKind};
 use crate::error::Failure;
 use crate::settings;
 use crate::ui::template::Template;
@@ -9,29 +9,55 @@ use crate::ui::{self, time};
 use fcvm_engine::Engine;
 use fcvm_spec::Phase;
 use fcvm_store::VmRecord;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::path::Path;
 
+/// Podman's word for a time that has not come.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// Shows what there is of what was named, and then complains about what there is not.
 pub(super) fn inspect(args: &InspectArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
-    let rows: Vec<Value> = args.names.iter().map(|name| inspect_one(&engine, name)).collect::<Result<_, _>>()?;
+    let (mut rows, mut failure) = (Vec::new(), None);
+    for name in &args.names {
+        match inspect_one(&engine, name, args.kind) {
+            Ok(row) => rows.push(row),
+            Err(error) => failure = Some(error),
+        }
+    }
     let text = match args.format.as_deref() {
         None | Some("json") => serde_json::to_string_pretty(&rows)?,
         Some(template) => Template::parse(template)?.render(&rows)?,
     };
-    ui::say(&text);
-    Ok(())
+    if !text.is_empty() {
+        ui::say(&text);
+    }
+    failure.map_or(Ok(()), Err)
 }
 
-fn inspect_one(engine: &Engine, name: &str) -> Result<Value, Failure> {
-    match engine.store().find_vm(name) {
-        Ok(vm) => Ok(describe_vm(&vm.record()?)),
-        Err(fcvm_store::Error::NoSuchVm(_)) => match engine.images().store().lookup(name) {
-            Ok(image) => Ok(describe_image(&image)?),
-            Err(_) => Err(Failure::new(format!("no VM and no image is named {name:?}"))),
-        },
-        Err(error) => Err(error.into()),
+fn inspect_one(engine: &Engine, name: &str, kind: InspectKind) -> Result<Value, Failure> {
+    let what = match kind {
+        InspectKind::All => "VM or image",
+        InspectKind::Container => "VM",
+        InspectKind::Image => "image",
+    };
+    if kind != InspectKind::Image {
+        match engine.store().find_vm(name) {
+            Ok(vm) => return Ok(describe_vm(&vm.record()?)),
+            Err(fcvm_store::Error::NoSuchVm(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
+    if kind != InspectKind::Container {
+        match engine.images().store().lookup(name) {
+            Ok(image) => return describe_image(&image),
+            Err(fcvm_image::Error::NotFound { .. }) => {}
+            // A VM's name need not be one that an image could have.
+            Err(error) if kind == InspectKind::Image => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    Err(Failure::new(format!("no such object: no {what} has the name or id {name:?}")))
 }
 
 fn describe_vm(record: &VmRecord) -> Value {
@@ -47,19 +73,26 @@ fn describe_vm(record: &VmRecord) -> Value {
         "State": {
             "Status": record.phase.podman(),
             "Running": matches!(record.phase, Phase::Running | Phase::Stopping),
+            "Paused": false,
+            "Restarting": false,
+            "Dead": false,
             "Pid": if record.phase.is_live() { record.owner.pid } else { 0 },
             "ExitCode": ended.map_or(0, |ended| ended.code),
             "OOMKilled": ended.is_some_and(|ended| ended.oom_killed),
             "Error": ended.and_then(|ended| ended.reason.clone()).unwrap_or_default(),
-            "StartedAt": record.started_ns.map(time::rfc3339),
-            "FinishedAt": ended.map(|ended| time::rfc3339(ended.at_ns)),
+            "StartedAt": record.started_ns.map_or_else(|| NEVER.to_owned(), time::rfc3339),
+            "FinishedAt": ended.map_or_else(|| NEVER.to_owned(), |ended| time::rfc3339(ended.at_ns)),
         },
-        "Image": record.image_digest,
+        "Image": record.image_digest.as_deref().map(|digest| digest.trim_start_matches("sha256:")),
         "ImageName": spec.image,
         "Config": {
             "Hostname": container.hostname.as_deref().unwrap_or(spec.id.short()),
             "User": container.user.clone().unwrap_or_default(),
             "Env": container.env,
+            "Entrypoint": container.entrypoint,
+            "Image": spec.image,
+            "OpenStdin": spec.stdin == fcvm_spec::Stdin::Carried,
+            "Tty": false,
             "Cmd": record.command,
             "WorkingDir": container.workdir,
             "Labels": container.labels,
@@ -70,6 +103,7 @@ fn describe_vm(record: &VmRecord) -> Value {
             "Memory": container.memory.unwrap_or(0),
             "NanoCpus": u64::from(container.cpu_milli.unwrap_or(0)) * 1_000_000,
             "Privileged": container.privileged,
+            "Init": container.init,
             "ReadonlyRootfs": container.read_only,
             "CapAdd": container.cap_add,
             "CapDrop": container.cap_drop,
@@ -88,19 +122,6 @@ fn describe_vm(record: &VmRecord) -> Value {
             "Why": record.monitor.as_ref().map(|monitor| monitor.reason.clone()),
         },
     })
-}
-
-/// Podman's shape: `{"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}`.
-fn ports(record: &VmRecord) -> Value {
-    let mut ports = Map::new();
-    for mapping in &record.ports {
-        let key = format!("{}/{}", mapping.container_port, mapping.protocol);
-        let host = json!({ "HostIp": mapping.host_ip.to_string(), "HostPort": mapping.host_port.to_string() });
-        if let Value::Array(hosts) = ports.entry(key).or_insert_with(|| json!([])) {
-            hosts.push(host);
-        }
-    }
-    Value::Object(ports)
 }
 
 fn describe_image(image: &fcvm_image::Image) -> Result<Value, Failure> {

@@ -10,17 +10,37 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub(super) fn logs(args: &LogsArgs, data_dir: &Path) -> Result<(), Failure> {
-    let vm = settings::engine(data_dir)?.store().find_vm(&args.name)?;
+    let engine = settings::engine(data_dir)?;
+    if args.follow && args.names.len() > 1 {
+        return Err(Failure::new("--follow takes one VM"));
+    }
     let filter =
         Filter { since: time(args.since.as_deref())?, until: time(args.until.as_deref())?, tail: tail(&args.tail)? };
-    let mut reader = LogReader::open(vm.path(), filter)?;
-    let written = if args.follow { follow(&vm, &mut reader, args) } else { copy(&mut reader, args) };
-    match written {
-        Err(Ended::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(Ended::Output(error)) => Err(error.into()),
-        Err(Ended::Log(error)) => Err(error.into()),
-        Ok(()) => Ok(()),
+    for name in &args.names {
+        let vm = engine.store().find_vm(name)?;
+        // As podman tells several apart: by id, or by name if that is asked for.
+        let prefix = match (args.with_names, args.names.len()) {
+            (true, _) => format!("{} ", vm.record()?.spec.name),
+            (false, 1) => String::new(),
+            (false, _) => format!("{} ", vm.id().short()),
+        };
+        let mut reader = LogReader::open(vm.path(), filter)?;
+        let style = Style { prefix, timestamps: args.timestamps };
+        let written = if args.follow { follow(&vm, &mut reader, &style) } else { copy(&mut reader, &style) };
+        match written {
+            Err(Ended::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(Ended::Output(error)) => return Err(error.into()),
+            Err(Ended::Log(error)) => return Err(error.into()),
+            Ok(()) => {}
+        }
     }
+    Ok(())
+}
+
+/// What stands before a line.
+struct Style {
+    prefix: String,
+    timestamps: bool,
 }
 
 enum Ended {
@@ -34,18 +54,18 @@ impl From<fcvm_store::Error> for Ended {
     }
 }
 
-fn copy(reader: &mut LogReader, args: &LogsArgs) -> Result<(), Ended> {
+fn copy(reader: &mut LogReader, style: &Style) -> Result<(), Ended> {
     while let Some(entry) = reader.read_entry()? {
-        write(&entry, args).map_err(Ended::Output)?;
+        write(&entry, style).map_err(Ended::Output)?;
     }
     Ok(())
 }
 
 /// Copies until the VM has ended. Whether it lives is asked before reading, so that its last words are not missed.
-fn follow(vm: &VmDir, reader: &mut LogReader, args: &LogsArgs) -> Result<(), Ended> {
+fn follow(vm: &VmDir, reader: &mut LogReader, style: &Style) -> Result<(), Ended> {
     loop {
         let live = vm.is_owned();
-        copy(reader, args)?;
+        copy(reader, style)?;
         if !live {
             return Ok(());
         }
@@ -53,9 +73,9 @@ fn follow(vm: &VmDir, reader: &mut LogReader, args: &LogsArgs) -> Result<(), End
     }
 }
 
-fn write(entry: &Entry, args: &LogsArgs) -> io::Result<()> {
-    let stamp = if args.timestamps { format!("{} ", entry.at) } else { String::new() };
-    let bytes = [stamp.as_bytes(), &entry.bytes].concat();
+fn write(entry: &Entry, style: &Style) -> io::Result<()> {
+    let stamp = if style.timestamps { format!("{} ", entry.at) } else { String::new() };
+    let bytes = [style.prefix.as_bytes(), stamp.as_bytes(), &entry.bytes].concat();
     match entry.source {
         Source::Stdout => io::stdout().write_all(&bytes).and_then(|()| io::stdout().flush()),
         Source::Stderr => io::stderr().write_all(&bytes),

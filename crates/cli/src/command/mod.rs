@@ -1,5 +1,6 @@
 //! What is done with a command line: one file a verb or a family of verbs.
 
+mod about;
 mod doctor;
 mod exec;
 mod image;
@@ -55,13 +56,15 @@ fn podman(verb: PodmanVerb, flag: Option<PathBuf>) -> Result<ExitCode, Failure> 
         PodmanVerb::Stop(args) => vm::stop(args, data_dir),
         PodmanVerb::Kill(args) => vm::kill(args, data_dir),
         PodmanVerb::Rm(args) => vm::rm(args, data_dir),
-        PodmanVerb::Wait(args) => vm::wait(args, data_dir),
+        PodmanVerb::Wait(args) => vm::wait(&args, data_dir),
         PodmanVerb::Inspect(args) => done(inspect::inspect(&args, data_dir)),
         PodmanVerb::Port(args) => done(vm::port(&args, data_dir)),
         PodmanVerb::Images(args) => done(image::images(&args, data_dir)),
         PodmanVerb::Pull(args) => done(image::pull(&args, data_dir)),
         PodmanVerb::Load(args) => done(image::load(&args, data_dir)),
-        PodmanVerb::Rmi(args) => done(image::rmi(args, data_dir)),
+        PodmanVerb::Rmi(args) => image::rmi(args, data_dir),
+        PodmanVerb::Version(args) => done(about::version(&args)),
+        PodmanVerb::Info(args) => done(about::info(&args, data_dir)),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Verbs on VMs that exist: stop, kill, rm, wait, port. Each goes on after one that failed and says all that did.
 
 use super::block_on;
-use crate::args::{KillArgs, NamesArgs, PortArgs, RmArgs, StopArgs};
+use crate::args::{KillArgs, PortArgs, RmArgs, StopArgs, WaitArgs};
 use crate::error::Failure;
 use crate::{settings, ui};
 use fcvm_engine::{Engine, Error, Remove};
-use fcvm_spec::{Protocol, Signal};
-use std::path::Path;
+use fcvm_spec::{PortMapping, Signal};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,83 +20,132 @@ enum Every {
 
 pub(super) fn stop(args: StopArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
-    let names = names(&engine, args.names, args.all.then_some(Every::Running))?;
+    let names = names(&engine, args.names, &args.cidfile, args.all.then_some(Every::Running))?;
     let timeout = args.time.map(|seconds| Duration::from_secs(seconds.into()));
-    each(&names, async |name| engine.stop(name, timeout).await.map(|_| name.to_owned()))
+    each(&names, failure_of_ours, async |name| match engine.stop(name, timeout).await {
+        Err(Error::Store(fcvm_store::Error::NoSuchVm(_))) if args.ignore => Ok(None),
+        stopped => stopped.map(|_| Some(name.to_owned())),
+    })
 }
 
 pub(super) fn kill(args: KillArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
     let signal: Signal = args.signal.parse()?;
-    let names = names(&engine, args.names, args.all.then_some(Every::Running))?;
-    each(&names, async |name| engine.kill(name, signal, false).await.map(|_| name.to_owned()))
+    let names = names(&engine, args.names, &args.cidfile, args.all.then_some(Every::Running))?;
+    each(&names, failure_of_ours, async |name| engine.kill(name, signal, false).await.map(|_| Some(name.to_owned())))
 }
 
 pub(super) fn rm(args: RmArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     /// Podman's default for `rm -f`.
     const TIMEOUT_S: u32 = 10;
     let engine = settings::engine(data_dir)?;
-    let names = names(&engine, args.names, args.all.then_some(Every::Any))?;
+    let names = names(&engine, args.names, &args.cidfile, args.all.then_some(Every::Any))?;
     let how = match args.force {
         true => Remove::Force(Duration::from_secs(args.time.unwrap_or(TIMEOUT_S).into())),
         false => Remove::IfEnded,
     };
     // With --force, as in podman, that a VM is gone already is what was wanted.
     let gone_is_fine = args.ignore || args.force;
-    each(&names, async |name| match engine.remove(name, how).await {
-        Err(Error::Store(fcvm_store::Error::NoSuchVm(_))) if gone_is_fine => Ok(name.to_owned()),
-        removed => removed.map(|_| name.to_owned()),
+    each(&names, failure_of_rm, async |name| match engine.remove(name, how).await {
+        Err(Error::Store(fcvm_store::Error::NoSuchVm(_))) if gone_is_fine => Ok(None),
+        removed => removed.map(|_| Some(name.to_owned())),
     })
 }
 
-pub(super) fn wait(args: NamesArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
+/// `rm` has exit codes of its own in podman: 1 for a container that is not there, 2 for one that runs.
+fn failure_of_rm(error: &Error) -> u8 {
+    match error {
+        Error::Store(fcvm_store::Error::NoSuchVm(_)) => 1,
+        Error::Running(_) => 2,
+        other => other.exit_code(),
+    }
+}
+
+fn failure_of_ours(_: &Error) -> u8 {
+    125
+}
+
+pub(super) fn wait(args: &WaitArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
-    each(&args.names, async |name| engine.wait(name).await.map(|code| code.to_string()))
+    each(&args.names, failure_of_ours, async |name| engine.wait(name).await.map(|code| Some(code.to_string())))
 }
 
 pub(super) fn port(args: &PortArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
-    let record = engine.store().find_vm(&args.name)?.record()?;
-    let Some(wanted) = &args.port else {
-        for mapping in &record.ports {
-            let host = std::net::SocketAddr::new(mapping.host_ip, mapping.host_port);
-            ui::say(&format!("{}/{} -> {host}", mapping.container_port, mapping.protocol));
+    let Some(name) = &args.name else {
+        for vm in engine.store().vms()?.into_iter().filter(fcvm_store::VmDir::is_owned) {
+            let record = vm.record()?;
+            record
+                .ports
+                .iter()
+                .for_each(|mapping| ui::say(&format!("{}\t{}", record.spec.id.short(), published(mapping))));
         }
         return Ok(());
     };
+    let record = engine.store().find_vm(name)?.record()?;
+    let Some(wanted) = &args.port else {
+        record.ports.iter().for_each(|mapping| ui::say(&published(mapping)));
+        return Ok(());
+    };
     let (number, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-    let protocol = if protocol == "udp" { Protocol::Udp } else { Protocol::Tcp };
-    let found = record
-        .ports
-        .iter()
-        .filter(|mapping| mapping.container_port.to_string() == number && mapping.protocol == protocol);
-    let hosts: Vec<String> =
-        found.map(|mapping| std::net::SocketAddr::new(mapping.host_ip, mapping.host_port).to_string()).collect();
+    let is_wanted = |mapping: &&PortMapping| {
+        mapping.container_port.to_string() == number && mapping.protocol.to_string() == protocol
+    };
+    let hosts: Vec<String> = record.ports.iter().filter(is_wanted).map(host).collect();
     if hosts.is_empty() {
-        return Err(Failure::new(format!("port {wanted} of VM {} is not published", args.name)));
+        return Err(Failure::new(format!("port {wanted} of VM {name} is not published")));
     }
     ui::say(&hosts.join("\n"));
     Ok(())
 }
 
-fn names(engine: &Engine, named: Vec<String>, every: Option<Every>) -> Result<Vec<String>, Failure> {
+fn published(mapping: &PortMapping) -> String {
+    format!("{}/{} -> {}", mapping.container_port, mapping.protocol, host(mapping))
+}
+
+fn host(mapping: &PortMapping) -> String {
+    SocketAddr::new(mapping.host_ip, mapping.host_port).to_string()
+}
+
+/// The VMs that are meant: named, in the files of `run --cidfile`, or all.
+fn names(
+    engine: &Engine,
+    mut named: Vec<String>,
+    files: &[PathBuf],
+    every: Option<Every>,
+) -> Result<Vec<String>, Failure> {
+    for file in files {
+        let id = std::fs::read_to_string(file);
+        let id = id.map_err(|error| Failure::new(format!("read the id file {}: {error}", file.display())))?;
+        named.push(id.trim().to_owned());
+    }
     let Some(every) = every else {
         return if named.is_empty() { Err(Failure::new("name a VM, or give --all")) } else { Ok(named) };
     };
+    if !named.is_empty() {
+        return Err(Failure::new("--all and names exclude each other"));
+    }
     let wanted = engine.store().vms()?.into_iter().filter(|vm| matches!(every, Every::Any) || vm.is_owned());
     Ok(wanted.map(|vm| vm.id().to_string()).collect())
 }
 
-/// Does the same to each, prints what each gives, and fails at the end if one failed.
-fn each(names: &[String], act: impl AsyncFn(&str) -> Result<String, Error>) -> Result<ExitCode, Failure> {
+/// Does the same to each, prints what each gives, and fails at the end if one failed, with the highest of their codes.
+fn each(
+    names: &[String],
+    code_of: fn(&Error) -> u8,
+    act: impl AsyncFn(&str) -> Result<Option<String>, Error>,
+) -> Result<ExitCode, Failure> {
     block_on(async {
-        let mut code = ExitCode::SUCCESS;
+        let mut code = 0;
         for name in names {
             match act(name).await {
-                Ok(text) => ui::say(&text),
-                Err(error) => code = Failure::from(error).report(),
+                Ok(said) => said.iter().for_each(|text| ui::say(text)),
+                Err(error) => {
+                    code = code.max(code_of(&error));
+                    Failure::from(error).report();
+                }
             }
         }
-        code
+        ExitCode::from(code)
     })
 }

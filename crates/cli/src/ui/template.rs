@@ -32,6 +32,8 @@ impl Template {
             _ => (false, text),
         };
         let unescaped = rest.replace("\\t", "\t").replace("\\n", "\n");
+        // In a table, podman takes a space between fields for the end of a column.
+        let unescaped = if table { unescaped.replace("}} {{", "}}\t{{") } else { unescaped };
         rest = &unescaped;
         let mut pieces = Vec::new();
         while let Some((before, after)) = rest.split_once("{{") {
@@ -51,16 +53,26 @@ impl Template {
         Ok(Self { pieces, table })
     }
 
-    /// Renders every row; one that lacks a field fails with the fields that there are.
+    /// Renders every row, a table with its header; one that lacks a field fails with the fields that there are.
     pub(crate) fn render(&self, rows: &[Value]) -> Result<String, Failure> {
-        let lines: Vec<String> = rows.iter().map(|row| self.row(row)).collect::<Result<_, _>>()?;
         if !self.table {
-            return Ok(lines.join("\n"));
+            return self.render_body(rows);
         }
         let header: String = self.pieces.iter().map(Piece::title).collect();
-        let header: Vec<&str> = header.split('\t').collect();
-        let rows: Vec<Vec<String>> = lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
-        Ok(super::table::render(&header, &rows))
+        Ok(super::table::render(&header.split('\t').collect::<Vec<_>>(), &self.cells(rows)?))
+    }
+
+    /// The same without a header.
+    pub(crate) fn render_body(&self, rows: &[Value]) -> Result<String, Failure> {
+        if self.table {
+            return Ok(super::table::body(&self.cells(rows)?));
+        }
+        Ok(rows.iter().map(|row| self.row(row)).collect::<Result<Vec<_>, _>>()?.join("\n"))
+    }
+
+    fn cells(&self, rows: &[Value]) -> Result<Vec<Vec<String>>, Failure> {
+        let cells = |row| Ok(self.row(row)?.split('\t').map(str::to_owned).collect());
+        rows.iter().map(cells).collect()
     }
 
     fn row(&self, row: &Value) -> Result<String, Failure> {
@@ -100,15 +112,23 @@ impl Piece {
         }
         Ok(match (form, value) {
             (Form::Json, value) => value.to_string(),
-            (Form::Text, Value::String(text)) => text.clone(),
-            (Form::Text, Value::Array(items)) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(" ")),
             (Form::Text, value) => plain(value),
         })
     }
 }
 
+/// A value as Go prints it.
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(" ")),
+        Value::Object(fields) => {
+            let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}:{}", plain(value))).collect();
+            format!("map[{}]", fields.join(" "))
+        }
+        other => other.to_string(),
+    }
 }
 
 fn unknown(name: &str, value: &Value) -> Failure {
@@ -131,8 +151,11 @@ mod tests {
         assert_eq!(render("{{.Names}}").unwrap(), "web");
         assert_eq!(render("{{ .Names }}\\t{{.State.Pid}}!").unwrap(), "web\t7!");
         assert_eq!(render("{{.State.Ports}}").unwrap(), "[a b]");
+        assert_eq!(render("{{.State}}").unwrap(), "map[Pid:7 Ports:[a b]]");
         assert_eq!(render("{{json .State.Ports}}").unwrap(), r#"["a","b"]"#);
-        assert_eq!(render("table {{.Names}}\\t{{.State.Pid}}").unwrap(), "NAMES  PID\nweb    7");
+        for table in ["table {{.Names}}\\t{{.State.Pid}}", "table {{.Names}} {{.State.Pid}}"] {
+            assert_eq!(render(table).unwrap(), "NAMES       PID\nweb         7");
+        }
     }
 
     #[test]

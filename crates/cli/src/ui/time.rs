@@ -42,6 +42,12 @@ pub(crate) fn rfc3339(ns: i64) -> String {
     jiff::Timestamp::from_nanosecond(ns.into()).map_or_else(|_| String::new(), |time| time.to_string())
 }
 
+/// The same in Go's own form, as podman's lists have it.
+pub(crate) fn go(ns: i64) -> String {
+    let time = jiff::Timestamp::from_nanosecond(ns.into());
+    time.map_or_else(|_| String::new(), |time| time.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string())
+}
+
 /// Nanoseconds since 1970.
 pub(crate) fn now_ns() -> i64 {
     i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
@@ -50,6 +56,12 @@ pub(crate) fn now_ns() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_podmans() {
+        assert_eq!(go(1_795_453_704_937_988_301), "2026-11-23 17:08:24.937988301 +0000 UTC");
+        assert_eq!(rfc3339(1_795_453_704_937_988_301), "2026-11-23T17:08:24.937988301Z");
+    }
 
     #[test]
     fn spans_and_sizes_are_podmans() {

@@ -1,0 +1,331 @@
+//! Podman's verbs and their flags, but for `run`'s, which are in [`super::run`].
+
+use super::RunArgs;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// Podman's verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PodmanVerb {
+    /// Run a container in a new VM
+    Run(Box<RunArgs>),
+    /// Run a command in a running container
+    Exec(ExecArgs),
+    /// List VMs
+    #[command(visible_alias = "list")]
+    Ps(ListArgs),
+    /// Show what a container wrote
+    Logs(LogsArgs),
+    /// Stop VMs: the stop signal, and SIGKILL after a time-out
+    Stop(StopArgs),
+    /// Send a signal to containers
+    Kill(KillArgs),
+    /// Remove VMs
+    Rm(RmArgs),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(WaitArgs),
+    /// Show all about VMs or images as JSON
+    Inspect(InspectArgs),
+    /// List published ports
+    Port(PortArgs),
+    /// List images
+    Images(ImagesArgs),
+    /// Fetch an image
+    Pull(PullArgs),
+    /// Load images from an archive
+    Load(LoadArgs),
+    /// Remove images
+    Rmi(RmiArgs),
+    /// Print the version
+    Version(FormatArgs),
+    /// Print what this installation is and holds
+    Info(FormatArgs),
+}
+
+/// `exec`.
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Carry standard input
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Set a variable: KEY=VALUE, or KEY for its value here
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Read variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Run in this directory
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Run as USER[:GROUP]
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// Run in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Give all capabilities
+    #[arg(long)]
+    pub(crate) privileged: bool,
+    /// Run in the guest system, not in the container
+    #[arg(long)]
+    pub(crate) vm: bool,
+    /// The VM
+    pub(crate) name: String,
+    /// Program and arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+/// `ps` and `ls`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Ended ones too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Whole ids and commands
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// No header
+    #[arg(long, alias = "no-heading")]
+    pub(crate) noheading: bool,
+    /// json, table, or a template such as '{{.ID}} {{.Names}}'
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+    /// name=, id=, status=, label=, ancestor=, exited=, before=, since=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// The newest one, ended or not
+    #[arg(short, long, conflicts_with = "last")]
+    pub(crate) latest: bool,
+    /// So many of the newest, ended or not
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub(crate) last: Option<usize>,
+    /// Which comes first
+    #[arg(long, value_name = "FIELD", default_value = "created", hide_default_value = true)]
+    pub(crate) sort: Sort,
+}
+
+/// What a list is sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Sort {
+    Command,
+    /// The newest first
+    Created,
+    Id,
+    Image,
+    Names,
+    Runningfor,
+    Status,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Go on as more is written
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only from this time: RFC 3339, or a span before now such as 10m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only to this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Only so many lines of the end
+    #[arg(long, value_name = "LINES", default_value = "all")]
+    pub(crate) tail: String,
+    /// With the time of each line
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// With the VM's name before each line
+    #[arg(short = 'n', long = "names")]
+    pub(crate) with_names: bool,
+    /// The VMs
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+/// `stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Seconds before SIGKILL [default: the VM's --stop-timeout, or 10]
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) time: Option<u32>,
+    /// All running VMs
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// That one is not there is no error
+    #[arg(short, long)]
+    pub(crate) ignore: bool,
+    /// Also the VM whose id a file holds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Vec<PathBuf>,
+    /// The VMs
+    pub(crate) names: Vec<String>,
+}
+
+/// `kill`.
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// The signal
+    #[arg(short, long, default_value = "KILL")]
+    pub(crate) signal: String,
+    /// All running VMs
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Also the VM whose id a file holds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Vec<PathBuf>,
+    /// The VMs
+    pub(crate) names: Vec<String>,
+}
+
+/// `rm`.
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// Running ones too
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Seconds before SIGKILL
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) time: Option<u32>,
+    /// All VMs
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// That one is not there is no error
+    #[arg(short, long)]
+    pub(crate) ignore: bool,
+    /// Nothing: a VM's disk goes with it
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
+    /// Also the VM whose id a file holds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Vec<PathBuf>,
+    /// The VMs
+    pub(crate) names: Vec<String>,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// The VMs
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// json, or a template such as '{{.State.Status}}'
+    #[arg(short, long)]
+    pub(crate) format: Option<String>,
+    /// Only VMs or only images of this name
+    #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "all")]
+    pub(crate) kind: InspectKind,
+    /// VMs or images
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+/// What `inspect` looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum InspectKind {
+    All,
+    Container,
+    Image,
+}
+
+/// `port`.
+#[derive(Debug, Args)]
+pub(crate) struct PortArgs {
+    /// The ports of every running VM
+    #[arg(short, long, conflicts_with = "name")]
+    pub(crate) all: bool,
+    /// The VM
+    #[arg(required_unless_present = "all")]
+    pub(crate) name: Option<String>,
+    /// Only this port of the container: PORT[/tcp|udp]
+    pub(crate) port: Option<String>,
+}
+
+/// `images`.
+#[derive(Debug, Args)]
+pub(crate) struct ImagesArgs {
+    /// Ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// All images; none is hidden here
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// With their digests
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// No header
+    #[arg(short = 'n', long, alias = "no-heading")]
+    pub(crate) noheading: bool,
+    /// json, table, or a template
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+    /// Only this repository, or this image
+    pub(crate) image: Option<String>,
+}
+
+/// `pull`.
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// Print the id only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// USER:PASSWORD for the registry
+    #[arg(long, value_name = "USER:PASSWORD")]
+    pub(crate) creds: Option<String>,
+    /// Whether the registry must prove who it is
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) tls_verify: Option<bool>,
+    /// OS/ARCHITECTURE[/VARIANT]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// The images
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// `load`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The archive; standard input if none is named
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// No progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `rmi`.
+#[derive(Debug, Args)]
+pub(crate) struct RmiArgs {
+    /// All images that no VM uses
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// The VMs that use it, running ones too
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// That one is not there is no error
+    #[arg(short, long)]
+    pub(crate) ignore: bool,
+    /// The images
+    pub(crate) images: Vec<String>,
+}
+
+/// `version` and `info`.
+#[derive(Debug, Args)]
+pub(crate) struct FormatArgs {
+    /// json, or a template
+    #[arg(short, long)]
+    pub(crate) format: Option<String>,
+}
