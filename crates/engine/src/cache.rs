@@ -4,7 +4,7 @@
 //! What makes two runs of a kind is [`LaunchShape`]: all that shapes the machine before there is a container. The
 //! container itself, its command, environment and limits, is told to the guest when it wakes up, so it is not in the key.
 
-use crate::run::{Booted, now_ns};
+use crate::run::{Awake, Booted, now_ns};
 use crate::snapshot::capture::{Copy, Keep, Live};
 use crate::snapshot::{CaptureRequest, Quiesce};
 use crate::{Engine, Error};
@@ -130,7 +130,7 @@ impl Engine {
         booted: &Booted,
         key: &CacheKey,
     ) -> Result<crate::snapshot::capture::Taken, Error> {
-        let Booted { machine, link, files, .. } = booted;
+        let Awake { machine, link, files, .. } = &booted.awake;
         let live = Live { record, machine, link, files, container: ContainerState::Unstarted };
         let request = CaptureRequest {
             id: snapshot_id(),

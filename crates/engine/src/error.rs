@@ -113,6 +113,12 @@ pub enum Error {
         /// What it is here.
         here: String,
     },
+    /// A VM cannot go back to a snapshot of something else.
+    #[error("this VM cannot go back to that snapshot: it holds {what}")]
+    OtherVm {
+        /// What is in it.
+        what: &'static str,
+    },
     /// The guest did not become another machine.
     #[error("the restored guest failed at its {step}: {reason}")]
     NotAwake {

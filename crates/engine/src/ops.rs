@@ -139,7 +139,7 @@ pub(crate) async fn connect(dir: &VmDir, vm: &str) -> Result<Client, Error> {
     client(dir, vm).await?.ok_or_else(|| Error::NotRunning(vm.to_owned()))
 }
 
-fn done(answer: Result<Done, Error>) -> Result<(), Error> {
+pub(crate) fn done(answer: Result<Done, Error>) -> Result<(), Error> {
     match answer? {
         Done::Ok => Ok(()),
         Done::Failed(reason) => Err(Error::Refused(reason)),

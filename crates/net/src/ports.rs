@@ -29,7 +29,7 @@ pub struct Published {
 
 #[derive(Debug)]
 enum Socket {
-    Tcp(TcpListener),
+    Tcp(Arc<TcpListener>),
     Udp(Arc<UdpSocket>),
 }
 
@@ -57,14 +57,14 @@ impl Published {
         self.sockets.iter().map(|(mapping, _)| *mapping).collect()
     }
 
-    /// Carries connections until it is dropped, which ends them all.
-    pub async fn serve(self, session: Session) {
+    /// Carries connections until it is dropped, which ends them all; others queue until it is served again.
+    pub async fn serve(self: Arc<Self>, session: Session) {
         let mut ports = JoinSet::new();
-        for (mapping, socket) in self.sockets {
+        for (mapping, socket) in &self.sockets {
             let session = session.clone();
             match socket {
-                Socket::Tcp(listener) => ports.spawn(serve_tcp(listener, mapping.container_port, session)),
-                Socket::Udp(socket) => ports.spawn(serve_udp(socket, mapping.container_port, session)),
+                Socket::Tcp(listener) => ports.spawn(serve_tcp(listener.clone(), mapping.container_port, session)),
+                Socket::Udp(socket) => ports.spawn(serve_udp(socket.clone(), mapping.container_port, session)),
             };
         }
         while ports.join_next().await.is_some() {}
@@ -77,7 +77,7 @@ impl Socket {
             Protocol::Tcp => {
                 let listener = TcpListener::bind(address).await?;
                 let bound = listener.local_addr()?;
-                Ok((Self::Tcp(listener), bound))
+                Ok((Self::Tcp(Arc::new(listener)), bound))
             }
             Protocol::Udp => {
                 let socket = UdpSocket::bind(address).await?;
@@ -88,7 +88,7 @@ impl Socket {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, port: u16, session: Session) {
+async fn serve_tcp(listener: Arc<TcpListener>, port: u16, session: Session) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

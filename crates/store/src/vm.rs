@@ -95,7 +95,7 @@ impl VmDir {
 
     /// The disk of the VM's own writes.
     pub fn scratch_disk(&self) -> PathBuf {
-        self.path.join("scratch.ext4")
+        self.path.join(snapshot::name::SCRATCH)
     }
 
     /// The last of the serial console.
@@ -155,7 +155,7 @@ impl VmDir {
     pub(crate) fn retire(&self, record: &VmRecord) -> Result<(), Error> {
         file::remove_tree(&self.run_dir())?;
         file::remove(&self.control_socket())?;
-        for lent in [snapshot::name::MEMORY, snapshot::name::SYSTEM, snapshot::name::IMAGE] {
+        for lent in snapshot::name::LENT {
             file::remove(&self.path.join(lent))?;
         }
         self.write(record)?;
@@ -165,10 +165,28 @@ impl VmDir {
 
     /// Removes what a snapshot has lent, and the scratch disk: the VM is to begin in another way.
     pub fn give_back(&self) -> Result<(), Error> {
-        for lent in [snapshot::name::MEMORY, snapshot::name::SYSTEM, snapshot::name::IMAGE] {
+        for lent in snapshot::name::LENT {
             file::remove(&self.path.join(lent))?;
         }
         file::remove(&self.scratch_disk())
+    }
+
+    /// Makes an empty directory for the files of a machine that is to take the place of the running one.
+    pub fn make_next(&self) -> Result<PathBuf, Error> {
+        let path = self.path.join("next");
+        file::remove_tree(&path)?;
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::file("create directory", &path))?;
+        Ok(path)
+    }
+
+    /// Puts the files of [`VmDir::make_next`] in the place of the VM's own.
+    pub fn take_over_next(&self) -> Result<(), Error> {
+        let next = self.path.join("next");
+        for name in snapshot::name::LENT.iter().chain([&snapshot::name::SCRATCH]) {
+            let from = next.join(name);
+            fs::rename(&from, self.path.join(name)).map_err(Error::file("rename", &from))?;
+        }
+        file::remove_tree(&next)
     }
 
     fn write(&self, record: &VmRecord) -> Result<(), Error> {

@@ -46,6 +46,13 @@ pub(crate) enum Verb {
     Snapshot(SnapshotVerb),
     /// Start copies of a running VM, which goes on
     Fork(ForkArgs),
+    /// Let a running VM go back to a snapshot: same name, same ports
+    Rewind {
+        /// The VM
+        vm: String,
+        /// The snapshot, by tag or id
+        snapshot: String,
+    },
     /// Get kernel and guest system from this system's packages
     Setup(SetupArgs),
     /// Say what this host can do, and what is missing

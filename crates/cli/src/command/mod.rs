@@ -32,6 +32,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Doctor(args) => doctor::doctor(&args, &place(flag)?.1),
         Verb::Ls(args) => done(list::ls(args, &place(flag)?.1)),
         Verb::Snapshot(verb) => snapshot::snapshot(verb, &place(flag)?.1),
+        Verb::Rewind { vm, snapshot } => done(snapshot::rewind(&vm, &snapshot, &place(flag)?.1)),
         Verb::Fork(args) => snapshot::fork(args, &place(flag)?.1),
         Verb::Owner => owner::own(&place(flag)?.1),
         Verb::Completions { shell } => done(papers::completions(shell)),

@@ -10,6 +10,7 @@ pub(crate) use server::{Ask, Control};
 
 use crate::snapshot::{CaptureRequest, Captured};
 use fcvm_proto::message::Exec;
+use fcvm_spec::SnapshotId;
 use serde::{Deserialize, Serialize};
 
 /// The request that opens a stream on `control.sock`. Client and owner are of one installation, but the owner may be older.
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     },
     /// Captures the machine; answered with [`CaptureAnswer`] when that is done.
     Capture(CaptureRequest),
+    /// Puts a machine of this snapshot in the place of the VM's; answered with `Done`.
+    Rewind(SnapshotId),
     /// Answered with [`Waited`] when the container has ended.
     Wait,
 }

@@ -4,6 +4,7 @@ use super::{CaptureAnswer, Command, Waited, socket, splice};
 use crate::snapshot::CaptureRequest;
 use fcvm_link::{Opened, Role, Sender, Session, Stream};
 use fcvm_proto::message::{Done, HostRequest};
+use fcvm_spec::SnapshotId;
 use std::io;
 use std::path::Path;
 use tokio::net::{UnixListener, UnixStream};
@@ -17,6 +18,8 @@ pub(crate) enum Ask {
     Stop(Option<u32>),
     /// To capture the machine and say how that went.
     Capture(CaptureRequest, oneshot::Sender<CaptureAnswer>),
+    /// To put a machine of a snapshot in the place of the one that runs, and say how that went.
+    Rewind(SnapshotId, oneshot::Sender<Done>),
 }
 
 /// What the clients of a VM are told: how far it is.
@@ -119,6 +122,14 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
             let (answer, answered) = oneshot::channel();
             let ending = || CaptureAnswer::Failed("the VM is ending".to_owned());
             let asked = asks.send(Ask::Capture(request, answer)).await;
+            let answer = if asked.is_ok() { answered.await.unwrap_or_else(|_| ending()) } else { ending() };
+            let (sender, _receiver) = opened.stream.split();
+            reply(sender, &answer).await;
+        }
+        Ok(Command::Rewind(id)) => {
+            let (answer, answered) = oneshot::channel();
+            let ending = || Done::Failed("the VM is ending".to_owned());
+            let asked = asks.send(Ask::Rewind(id, answer)).await;
             let answer = if asked.is_ok() { answered.await.unwrap_or_else(|_| ending()) } else { ending() };
             let (sender, _receiver) = opened.stream.split();
             reply(sender, &answer).await;

@@ -4,26 +4,34 @@ use super::prepare::{Beginning, Prepared};
 use super::{Hold, now_ns};
 use crate::link::GuestLink;
 use crate::snapshot::capture::MachineFiles;
-use crate::snapshot::clone::first_request;
+use crate::snapshot::clone::{Lent, delta, first_request, lend};
 use crate::{Engine, Error};
 use fcvm_link::{Incoming, greeting};
 use fcvm_net::Published;
 use fcvm_proto::message::{Hello, HostRequest, PROTOCOL, Verdict};
 use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::{Delta, RestoreReport};
+use fcvm_spec::{SnapshotId, VmSpec};
 use fcvm_store::snapshot::ContainerState;
 use fcvm_store::{FailPoint, Monitor, OwnedVm, Owner, Receipt};
-use fcvm_vmm::{Access, Disk, Machine, MachineSpec, Origin};
+use fcvm_vmm::{Access, Choice, Disk, Machine, MachineSpec, Origin};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-/// A machine that listens.
+/// A machine that listens, and the ports that lead to it.
 #[derive(Debug)]
 pub(crate) struct Booted {
+    pub(crate) awake: Awake,
+    pub(super) ports: Published,
+}
+
+/// A machine that listens.
+#[derive(Debug)]
+pub(crate) struct Awake {
     pub(crate) machine: Machine,
     pub(crate) link: GuestLink,
     pub(super) incoming: Incoming,
-    pub(super) ports: Published,
     pub(crate) files: MachineFiles,
     /// What brings the container's streams.
     pub(super) first: HostRequest,
@@ -39,31 +47,43 @@ impl Engine {
     pub(super) async fn boot(&self, vm: &mut OwnedVm, prepared: Prepared) -> Result<Booted, Error> {
         let Prepared { choice, beginning, ports, files, hold, cache: _ } = prepared;
         let run_dir = vm.dir().run_dir();
-        std::fs::create_dir_all(&run_dir).map_err(|source| Error::RunDir { path: run_dir.clone(), source })?;
+        make_run_dir(&run_dir)?;
         self.reach(FailPoint::RunDirectory)?;
-        let shape = &vm.record().spec.machine;
-        let spec = |origin| MachineSpec {
-            choice: choice.clone(),
-            cpus: shape.cpus,
-            memory: shape.memory,
-            origin,
-            disks: disks(&files),
-            run_dir: run_dir.clone(),
-        };
-        match beginning {
+        let spec = |origin| machine_spec(&choice, &vm.record().spec, origin, &files, &run_dir);
+        let (machine, Greeted { link, incoming }, first, hold) = match beginning {
             Beginning::Boot { kernel, initramfs, plan } => {
                 let spec = spec(Origin::Boot { kernel, initramfs });
-                let (machine, Greeted { link, incoming }) = self.boot_fresh(vm, &spec, &plan).await?;
-                Ok(Booted { machine, link, incoming, ports, files, first: HostRequest::Start, hold: Some(hold) })
+                let (machine, greeted) = self.boot_fresh(vm, &spec, &plan).await?;
+                (machine, greeted, HostRequest::Start, Some(hold))
             }
             Beginning::Wake { saved, delta, container } => {
                 let spec = spec(Origin::Saved(saved));
-                let (machine, Greeted { link, incoming }) = self.wake(vm, &spec, *delta, container).await?;
+                let (machine, greeted) = self.wake(vm, &spec, *delta, container).await?;
                 // The VM has links of its own to all that it uses from now on.
                 drop(hold);
-                Ok(Booted { machine, link, incoming, ports, files, first: first_request(container), hold: None })
+                (machine, greeted, first_request(container), None)
             }
+        };
+        Ok(Booted { awake: Awake { machine, link, incoming, files, first, hold }, ports })
+    }
+
+    /// Makes the machine that is to take the place of a running one, which is not touched.
+    pub(super) async fn boot_next(&self, vm: &mut OwnedVm, choice: &Choice, id: &SnapshotId) -> Result<Awake, Error> {
+        let dir = vm.dir().make_next()?;
+        let lent = lend(&dir, &self.store().find_snapshot(id.as_str())?, choice)?;
+        let Lent { manifest, saved, files, .. } = &lent;
+        let (was, is) = (&manifest.spec.machine, &vm.record().spec.machine);
+        if (was, &manifest.image_digest) != (is, &vm.record().image_digest) {
+            return Err(Error::OtherVm { what: "another image or machine" });
         }
+        if manifest.container == ContainerState::Unstarted {
+            return Err(Error::OtherVm { what: "no running container" });
+        }
+        let spec = machine_spec(choice, &vm.record().spec, Origin::Saved(saved.clone()), files, &dir);
+        let delta = delta(&vm.record().spec);
+        let (machine, Greeted { link, incoming }) = self.wake(vm, &spec, delta, manifest.container).await?;
+        let files = MachineFiles::lent(vm.dir().path());
+        Ok(Awake { machine, link, incoming, files, first: HostRequest::Attach, hold: None })
     }
 
     async fn boot_fresh(&self, vm: &mut OwnedVm, spec: &MachineSpec, plan: &Plan) -> Result<(Machine, Greeted), Error> {
@@ -130,6 +150,21 @@ impl Engine {
             }
         })?;
         Ok((machine, halves.start(hello)))
+    }
+}
+
+fn make_run_dir(path: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(path).map_err(|source| Error::RunDir { path: path.to_owned(), source })
+}
+
+fn machine_spec(choice: &Choice, spec: &VmSpec, origin: Origin, files: &MachineFiles, run_dir: &Path) -> MachineSpec {
+    MachineSpec {
+        choice: choice.clone(),
+        cpus: spec.machine.cpus,
+        memory: spec.machine.memory,
+        origin,
+        disks: disks(files),
+        run_dir: run_dir.to_owned(),
     }
 }
 

@@ -1,22 +1,26 @@
 //! The fourth phase: one loop over everything that can happen to a running VM.
 
-use super::boot::Booted;
+use super::boot::{Awake, Booted};
 use super::container::{ContainerEnd, pump_input, pump_output};
-use super::{RunObserver, RunOutcome, advance, now_ns};
+use super::{Hold, RunObserver, RunOutcome, advance, now_ns};
 use crate::control::{Ask, CaptureAnswer, Control};
-use crate::snapshot::capture::Live;
-use crate::{Attachment, Engine, Error};
-use fcvm_link::{Receiver, Session};
-use fcvm_net::Egress;
+use crate::link::GuestLink;
+use crate::snapshot::capture::{Live, MachineFiles};
+use crate::{Attachment, Engine, Error, Output};
+use bytes::Bytes;
+use fcvm_link::{Incoming, Receiver, Session};
 use fcvm_net::address::Translation;
+use fcvm_net::{Egress, Published};
 use fcvm_proto::message::{Done, Exit, HostRequest, ProcessEvent};
 use fcvm_spec::lifecycle::Event;
-use fcvm_spec::{NetworkMode, Removal, Signal, VmSpec};
+use fcvm_spec::{NetworkMode, Removal, Signal, SnapshotId, VmSpec};
 use fcvm_store::log::LogWriter;
 use fcvm_store::snapshot::ContainerState;
-use fcvm_store::{FailPoint, OwnedVm};
+use fcvm_store::{FailPoint, OwnedVm, VmRecord};
 use fcvm_vmm::Machine;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -37,68 +41,80 @@ impl Engine {
         mut control: Control,
         observer: &dyn RunObserver,
     ) -> Result<RunOutcome, Error> {
-        let Booted { mut machine, link, mut incoming, ports, files, first, hold } = booted;
-        let session = link.session().clone();
-        let container = start(&session, &mut machine, &first).await?;
+        let Booted { awake, ports } = booted;
+        let ports = Arc::new(ports);
+        let stdin = attachment.stdin.take();
+        let mut life = Life::begin(vm, awake, stdin, attachment.output.clone()).await?;
         self.reach(FailPoint::Started)?;
         vm.update(|record| {
             advance(record, Event::Started);
             record.started_ns = Some(now_ns());
         })?;
-        let log_limit = vm.record().spec.container.log_max_size.unwrap_or(LogWriter::DEFAULT_LIMIT);
-        let log = LogWriter::open(vm.dir().path(), log_limit)?;
-        let output = tokio::spawn(pump_output(container.receiver, log, attachment.output.take()));
-        let input = tokio::spawn(pump_input(container.sender, attachment.stdin.take()));
-        let served = tokio::spawn(ports.serve(session.clone()));
-        control.open(session.clone());
+        life.open(&ports, &control);
         self.reach(FailPoint::StartRecorded)?;
         observer.started(vm.record());
         self.reach(FailPoint::Running)?;
-
-        let egress = Egress::new(translation(&vm.record().spec));
-        let mut running =
-            Running { session: session.clone(), output, tasks: JoinSet::new(), deadline: None, patience: None };
         let end = loop {
-            tokio::select! {
-                end = &mut running.output => break end.unwrap_or(ContainerEnd::Lost("its output was lost".to_owned())),
-                exit = machine.wait() => break ContainerEnd::Lost(format!("the monitor {exit}")),
-                Some(opened) = incoming.accept() => {
-                    running.tasks.spawn(egress.clone().serve(opened));
+            let happened = life.happens(attachment, &mut control).await;
+            match happened {
+                Happened::Ended(end) => break end,
+                Happened::Asked(Ask::Stop(timeout_s)) => {
+                    vm.update(|record| advance(record, Event::StopAsked))?;
+                    life.stop(&vm.record().spec, timeout_s);
                 }
-                Some(_) = running.tasks.join_next() => {}
-                Some(signal) = attachment.signals.recv() => running.signal(signal),
-                asked = control.ask() => match asked {
-                    Ask::Stop(timeout_s) => {
-                        vm.update(|record| advance(record, Event::StopAsked))?;
-                        running.stop(&vm.record().spec, timeout_s);
-                    }
-                    Ask::Capture(request, answer) => {
-                        let (record, container) = (vm.record(), ContainerState::Running);
-                        let live = Live { record, machine: &machine, link: &link, files: &files, container };
-                        let captured = self.capture(&live, request).await;
-                        let _asker_is_gone = answer.send(captured.map_or_else(
-                            |error| CaptureAnswer::Failed(in_full(&error)),
-                            CaptureAnswer::Captured,
-                        ));
-                    }
-                },
-                () = overdue(running.deadline) => running.kill(),
-                () = overdue(running.patience) => {
-                    break ContainerEnd::Exited { exit: Exit::Signal(Signal::KILL.number()), oom_killed: false };
+                Happened::Asked(Ask::Capture(request, answer)) => {
+                    let captured = self.capture(&life.live(vm.record()), request).await;
+                    let failed = |error| CaptureAnswer::Failed(in_full(&error));
+                    let _asker_is_gone = answer.send(captured.map_or_else(failed, CaptureAnswer::Captured));
+                }
+                Happened::Asked(Ask::Rewind(id, answer)) => {
+                    let done = match self.rewind_life(vm, &mut life, attachment, &id).await {
+                        Ok(()) => {
+                            life.open(&ports, &control);
+                            Done::Ok
+                        }
+                        Err(error) => Done::Failed(in_full(&error)),
+                    };
+                    let _asker_is_gone = answer.send(done);
                 }
             }
         };
         self.reach(FailPoint::Ended)?;
-        let outcome = judge(explain(end, &mut machine).await);
+        let outcome = judge(explain(end, &mut life.machine).await);
         if let Ok(outcome) = &outcome {
             control.ended(outcome.code);
         }
-        served.abort();
-        input.abort();
-        power_off(&session, &mut machine, vm.record().spec.removal).await;
+        life.abort();
+        power_off(life.link.session(), &mut life.machine, vm.record().spec.removal).await;
         self.reach(FailPoint::PoweredOff)?;
-        drop((link, hold));
         outcome
+    }
+
+    /// Puts a machine of a snapshot in the place of the one that runs, which is not touched before the other is awake.
+    async fn rewind_life(
+        &self,
+        vm: &mut OwnedVm,
+        life: &mut Life,
+        attachment: &Attachment,
+        id: &SnapshotId,
+    ) -> Result<(), Error> {
+        let before = vm.record().clone();
+        let begun = match self.boot_next(vm, life.machine.choice(), id).await {
+            Ok(awake) => Life::begin(vm, awake, None, attachment.output.clone()).await,
+            Err(error) => Err(error),
+        };
+        let next = match begun {
+            Ok(next) => next,
+            Err(error) => {
+                vm.update(|record| *record = before)?;
+                return Err(error);
+            }
+        };
+        let mut old = std::mem::replace(life, next);
+        old.abort();
+        old.machine.kill().await;
+        vm.dir().take_over_next()?;
+        Ok(vm.update(|record| record.started_ns = Some(now_ns()))?)
     }
 }
 
@@ -108,10 +124,18 @@ fn in_full(error: &Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// What the loop changes.
-struct Running {
-    session: Session,
+/// A machine that runs its container, and the tasks around it.
+struct Life {
+    machine: Machine,
+    link: GuestLink,
+    incoming: Incoming,
+    files: MachineFiles,
+    /// Kept until the machine has ended.
+    _hold: Option<Hold>,
+    egress: Egress,
     output: JoinHandle<ContainerEnd>,
+    input: JoinHandle<()>,
+    served: Option<JoinHandle<()>>,
     /// Connections of the guest, and questions to it.
     tasks: JoinSet<()>,
     /// When a container that was asked to stop is killed.
@@ -120,7 +144,86 @@ struct Running {
     patience: Option<Instant>,
 }
 
-impl Running {
+/// What the loop has to act on.
+enum Happened {
+    /// The container or its machine ended.
+    Ended(ContainerEnd),
+    /// Another process wants something.
+    Asked(Ask),
+}
+
+impl Life {
+    /// Starts the container, or takes over one that runs, and carries its streams.
+    async fn begin(
+        vm: &OwnedVm,
+        awake: Awake,
+        stdin: Option<mpsc::Receiver<Bytes>>,
+        output: Option<mpsc::Sender<Output>>,
+    ) -> Result<Self, Error> {
+        let Awake { mut machine, link, incoming, files, first, hold } = awake;
+        let container = start(link.session(), &mut machine, &first).await?;
+        let spec = &vm.record().spec;
+        let log = LogWriter::open(vm.dir().path(), spec.container.log_max_size.unwrap_or(LogWriter::DEFAULT_LIMIT))?;
+        Ok(Self {
+            output: tokio::spawn(pump_output(container.receiver, log, output)),
+            input: tokio::spawn(pump_input(container.sender, stdin)),
+            egress: Egress::new(translation(spec)),
+            machine,
+            link,
+            incoming,
+            files,
+            _hold: hold,
+            served: None,
+            tasks: JoinSet::new(),
+            deadline: None,
+            patience: None,
+        })
+    }
+
+    /// From now on connections and commands reach the guest.
+    fn open(&mut self, ports: &Arc<Published>, control: &Control) {
+        self.served = Some(tokio::spawn(ports.clone().serve(self.link.session().clone())));
+        control.open(self.link.session().clone());
+    }
+
+    /// Waits for what the loop has to act on; what concerns only this life is done meanwhile.
+    async fn happens(&mut self, attachment: &mut Attachment, control: &mut Control) -> Happened {
+        loop {
+            tokio::select! {
+                end = &mut self.output => {
+                    return Happened::Ended(end.unwrap_or(ContainerEnd::Lost("its output was lost".to_owned())));
+                }
+                exit = self.machine.wait() => return Happened::Ended(ContainerEnd::Lost(format!("the monitor {exit}"))),
+                Some(opened) = self.incoming.accept() => {
+                    self.tasks.spawn(self.egress.clone().serve(opened));
+                }
+                Some(_) = self.tasks.join_next() => {}
+                Some(signal) = attachment.signals.recv() => self.signal(signal),
+                asked = control.ask() => return Happened::Asked(asked),
+                () = overdue(self.deadline) => self.kill(),
+                () = overdue(self.patience) => {
+                    let exit = Exit::Signal(Signal::KILL.number());
+                    return Happened::Ended(ContainerEnd::Exited { exit, oom_killed: false });
+                }
+            }
+        }
+    }
+
+    /// What a capture needs of it.
+    fn live<'a>(&'a self, record: &'a VmRecord) -> Live<'a> {
+        let Self { machine, link, files, .. } = self;
+        Live { record, machine, link, files, container: ContainerState::Running }
+    }
+
+    /// Ends its tasks.
+    fn abort(&mut self) {
+        if let Some(served) = self.served.take() {
+            served.abort();
+        }
+        self.input.abort();
+        self.output.abort();
+    }
+
     fn stop(&mut self, spec: &VmSpec, timeout_s: Option<u32>) {
         let seconds = timeout_s.or(spec.container.stop_timeout).unwrap_or(STOP_TIMEOUT_S);
         self.deadline = Some(Instant::now() + Duration::from_secs(seconds.into()));
@@ -136,7 +239,7 @@ impl Running {
 
     /// Sends a signal without waiting for the guest's answer: it may never come.
     fn signal(&mut self, signal: Signal) {
-        let session = self.session.clone();
+        let session = self.link.session().clone();
         self.tasks.spawn(async move {
             let request = HostRequest::Kill { signal: signal.number(), all: false };
             if let Err(error) = ask(&session, &request).await {

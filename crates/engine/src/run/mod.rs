@@ -10,7 +10,7 @@ mod container;
 mod drive;
 mod prepare;
 
-pub(crate) use boot::Booted;
+pub(crate) use boot::{Awake, Booted};
 pub(crate) use container::{piece, pump_input};
 pub(crate) use drive::ask;
 pub(crate) use prepare::{Beginning, CacheUse, Hold, Prepared, host_facts};
@@ -18,6 +18,7 @@ pub(crate) use prepare::{Beginning, CacheUse, Hold, Prepared, host_facts};
 use crate::control::{Ask, CaptureAnswer, Control};
 use crate::{Attachment, Engine, Error};
 use fcvm_image::PullPolicy;
+use fcvm_proto::message::Done;
 use fcvm_spec::lifecycle::Event;
 use fcvm_spec::{Phase, Signal, SnapshotId, SnapshotPolicy, VmSpec};
 use fcvm_store::{Ended, FailPoint, OwnedVm, Owner, VmRecord};
@@ -193,6 +194,10 @@ async fn interruption(signals: &mut mpsc::Receiver<Signal>, control: &mut Contro
                 Ask::Stop(_) => return Error::Stopped,
                 Ask::Capture(_, answer) => {
                     let _ = answer.send(CaptureAnswer::Failed("its container does not run yet".to_owned()));
+                    continue;
+                }
+                Ask::Rewind(_, answer) => {
+                    let _ = answer.send(Done::Failed("its container does not run yet".to_owned()));
                     continue;
                 }
             },

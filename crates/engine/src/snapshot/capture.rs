@@ -34,6 +34,19 @@ pub(crate) struct MachineFiles {
     pub(crate) memory: Option<PathBuf>,
 }
 
+impl MachineFiles {
+    /// Those that a snapshot has lent into a directory.
+    pub(crate) fn lent(dir: &Path) -> Self {
+        let file = |name: &str| dir.join(name);
+        Self {
+            system: file(name::SYSTEM),
+            image: file(name::IMAGE),
+            scratch: file(name::SCRATCH),
+            memory: Some(file(name::MEMORY)),
+        }
+    }
+}
+
 /// A machine that runs, as far as a capture needs it.
 #[derive(Debug)]
 pub(crate) struct Live<'a> {

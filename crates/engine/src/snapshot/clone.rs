@@ -11,6 +11,7 @@ use fcvm_spec::{SnapshotId, VmSpec};
 use fcvm_store::snapshot::{ContainerState, Manifest, SnapshotDir, SnapshotHold, name};
 use fcvm_store::{OwnedVm, Restored};
 use fcvm_vmm::{Choice, Saved};
+use std::path::Path;
 
 impl Engine {
     /// Prepares a VM that starts from a snapshot.
@@ -24,11 +25,12 @@ impl Engine {
         let snapshot = self.store().find_snapshot(id.as_str())?;
         let choice = self.choose(&request.spec)?;
         let ports = Published::bind(&request.spec.ports).await?;
-        let lent = lend(vm, &snapshot, &choice)?;
+        let lent = lend(vm.dir().path(), &snapshot, &choice)?;
         vm.update(|record| {
             record.image_digest.clone_from(&lent.manifest.image_digest);
             record.command.clone_from(&lent.manifest.command);
             record.ports = ports.mappings();
+            record.restored = Some(Restored { snapshot: id.clone(), receipt: None });
         })?;
         let delta = Delta { env: env.to_vec(), ..delta(&request.spec) };
         let (beginning, files, hold) = lent.wake(delta);
@@ -43,43 +45,36 @@ impl Engine {
         choice: &Choice,
         plan: &Plan,
     ) -> Result<(Beginning, MachineFiles, Hold), Error> {
-        let lent = lend(vm, snapshot, choice)?;
+        let lent = lend(vm.dir().path(), snapshot, choice)?;
+        vm.update(|record| record.restored = Some(Restored { snapshot: snapshot.id().clone(), receipt: None }))?;
         let delta = Delta { container: Some(plan.container.clone()), ..delta(&vm.record().spec) };
         Ok(lent.wake(delta))
     }
 }
 
 /// A snapshot whose files a VM has.
-struct Lent {
-    manifest: Manifest,
-    saved: Saved,
-    files: MachineFiles,
+pub(crate) struct Lent {
+    pub(crate) manifest: Manifest,
+    pub(crate) saved: Saved,
+    pub(crate) files: MachineFiles,
     hold: SnapshotHold,
 }
 
-/// Gives a VM all that it needs of a snapshot, if the machine can go on here.
-fn lend(vm: &mut OwnedVm, snapshot: &SnapshotDir, choice: &Choice) -> Result<Lent, Error> {
+/// Puts all that a machine needs of a snapshot into a directory, if it can go on here.
+pub(crate) fn lend(into: &Path, snapshot: &SnapshotDir, choice: &Choice) -> Result<Lent, Error> {
     let hold = snapshot.hold()?;
     let manifest = snapshot.manifest()?;
     snapshot.check_files(&manifest)?;
     check_machine(&manifest, choice)?;
-    snapshot.lend(vm.dir())?;
-    vm.update(|record| record.restored = Some(Restored { snapshot: snapshot.id().clone(), receipt: None }))?;
-    let in_vm = |name: &str| vm.dir().path().join(name);
-    let files = MachineFiles {
-        system: in_vm(name::SYSTEM),
-        image: in_vm(name::IMAGE),
-        scratch: vm.dir().scratch_disk(),
-        memory: Some(in_vm(name::MEMORY)),
-    };
+    snapshot.lend(into)?;
     let pages = snapshot.path(name::PAGES);
     let saved = Saved {
-        memory: in_vm(name::MEMORY),
+        memory: into.join(name::MEMORY),
         pages: manifest.files.contains_key(name::PAGES).then_some(pages),
         devices: snapshot.path(name::DEVICES),
         version: manifest.machine.version.clone(),
     };
-    Ok(Lent { manifest, saved, files, hold })
+    Ok(Lent { manifest, saved, files: MachineFiles::lent(into), hold })
 }
 
 impl Lent {
@@ -105,7 +100,7 @@ fn check_machine(manifest: &Manifest, choice: &Choice) -> Result<(), Error> {
 }
 
 /// What is new for the guest. Epoch, time and entropy differ for every restore.
-fn delta(spec: &VmSpec) -> Delta {
+pub(crate) fn delta(spec: &VmSpec) -> Delta {
     let facts = host_facts();
     let world = plan::world(spec);
     Delta {

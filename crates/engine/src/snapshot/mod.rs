@@ -9,7 +9,7 @@ pub(crate) mod clone;
 pub use clone::{CloneAsk, clone_spec};
 
 use crate::control::{CaptureAnswer, Command};
-use crate::ops::connect;
+use crate::ops::{connect, done};
 use crate::{Engine, Error};
 use fcvm_spec::SnapshotId;
 use fcvm_store::snapshot::{Kind, Sizes};
@@ -56,6 +56,14 @@ pub struct Captured {
 }
 
 impl Engine {
+    /// Lets a running VM go back to a snapshot in place: same name, same ports, same owner.
+    pub async fn rewind(&self, vm: &str, snapshot: &str) -> Result<(), Error> {
+        let id = self.store().find_snapshot(snapshot)?.id().clone();
+        let dir = self.store().find_vm(vm)?;
+        let client = connect(&dir, vm).await?;
+        done(client.ask(&Command::Rewind(id)).await)
+    }
+
     /// Captures a running VM, which goes on.
     pub async fn snapshot(&self, vm: &str, request: CaptureRequest) -> Result<Captured, Error> {
         let dir = self.store().find_vm(vm)?;

@@ -18,7 +18,7 @@ pub mod manifest;
 pub use cache::CacheClaim;
 pub use manifest::{ContainerState, FORMAT, FileEntry, Kind, Manifest, SavedMachine, Source};
 
-use crate::{Error, Store, VmDir, file, sparse};
+use crate::{Error, Store, file, sparse};
 use fcvm_spec::{SnapshotId, VmName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -41,6 +41,8 @@ pub mod name {
     pub const SYSTEM: &str = "system.erofs";
     /// The image.
     pub const IMAGE: &str = "image.erofs";
+    /// What a VM that was restored has links to.
+    pub(crate) const LENT: [&str; 3] = [MEMORY, SYSTEM, IMAGE];
     pub(super) const MANIFEST: &str = "manifest";
     pub(super) const LOCK: &str = "lock";
 }
@@ -316,11 +318,11 @@ impl SnapshotDir {
 
     /// Links the files that restored machines map or read into a VM's directory, so that the VM needs the snapshot no
     /// more; the scratch disk is copied, since the VM writes it.
-    pub fn lend(&self, vm: &VmDir) -> Result<(), Error> {
-        for name in [name::MEMORY, name::SYSTEM, name::IMAGE] {
-            link_or_copy(&self.path(name), &vm.path().join(name))?;
+    pub fn lend(&self, into: &Path) -> Result<(), Error> {
+        for name in name::LENT {
+            link_or_copy(&self.path(name), &into.join(name))?;
         }
-        sparse::copy(&self.path(name::SCRATCH), &vm.scratch_disk())
+        sparse::copy(&self.path(name::SCRATCH), &into.join(name::SCRATCH))
     }
 
     /// Removes it and its tags, when nobody is restoring from it.

@@ -43,6 +43,14 @@ pub(super) fn fork(args: ForkArgs, data_dir: &Path) -> Result<ExitCode, Failure>
     started
 }
 
+/// Lets a running VM go back.
+pub(super) fn rewind(vm: &str, snapshot: &str, data_dir: &Path) -> Result<(), Failure> {
+    let engine = settings::engine(data_dir)?;
+    block_on(engine.rewind(vm, snapshot))??;
+    ui::say(vm);
+    Ok(())
+}
+
 fn create(args: &CreateArgs, engine: &Engine) -> Result<(), Failure> {
     let tag: Option<VmName> = args.tag.as_ref().map(|tag| tag.parse()).transpose()?;
     let captured = capture(engine, &args.vm, request(Kind::User, args.labels(), args.quiesce())?)?;
