@@ -21,6 +21,7 @@ fn exit_codes_are_the_containers() {
     assert_eq!(run(&["sh", "-c", "exit 42"]).code, 42);
     run(&["no-such-program"]).failed(127, "no-such-program");
     run(&["/etc/noexec"]).failed(126, "/etc/noexec");
+    host.fcvm(["run", "--rm", "-u", "nobody", BUSYBOX, "true"]).failed(126, "nobody");
     host.assert_clean();
 }
 
@@ -66,6 +67,20 @@ fn the_process_is_what_image_and_flags_make_it() {
         "ok"
     );
     assert_eq!(run(&["--ulimit", "nofile=77:99"], &["sh", "-c", "ulimit -n"]), "77");
+    host.assert_clean();
+}
+
+#[test]
+fn a_privileged_container_has_the_guests_devices_and_capabilities() {
+    let host = Host::new();
+    let script = "test -b /dev/vda; echo $?; grep CapEff /proc/self/status; echo hello > /dev/null";
+    let run = |flags: &[&str]| {
+        let command = [BUSYBOX, "sh", "-c", script];
+        host.fcvm(["run", "--rm"].iter().chain(flags).chain(&command)).ok().text()
+    };
+    let privileged = run(&["--privileged", "--init"]);
+    assert!(privileged.starts_with("0\n") && privileged.contains("1ffffffffff"), "{privileged}");
+    assert!(run(&[]).starts_with("1\n"));
     host.assert_clean();
 }
 

@@ -85,7 +85,7 @@ fn crun(bundle: &Path) -> Command {
 
 /// Fills in what only the image knows: the user's numbers and home. Returns the environment.
 fn complete(oci: &mut Value, user: &str, root: &Path) -> Result<Vec<String>, Refusal> {
-    let identity = user::resolve(root, user).map_err(|unknown| Refusal::new(125, unknown.to_string()))?;
+    let identity = user::resolve(root, user).map_err(|unknown| Refusal::new(126, unknown.to_string()))?;
     let mut env = texts(&oci["process"]["env"]);
     if !env.iter().any(|variable| variable.starts_with("HOME=")) {
         env.push(format!("HOME={}", identity.home));

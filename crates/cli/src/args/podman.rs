@@ -8,6 +8,8 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub(crate) enum PodmanVerb {
     /// Run a container in a new VM
+    // As in podman, -h is the host's name.
+    #[command(disable_help_flag = true)]
     Run(Box<RunArgs>),
     /// Run a command in a running container
     Exec(ExecArgs),

@@ -47,7 +47,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     entrypoint: Option<String>,
     /// Host name of the guest
-    #[arg(long)]
+    #[arg(short = 'h', long)]
     hostname: Option<String>,
     /// Processors that the container may use, for example 1.5
     #[arg(long)]
@@ -142,6 +142,9 @@ pub(crate) struct RunArgs {
     /// The image is a directory of this host, which is copied into a disk
     #[arg(long)]
     rootfs: bool,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// The image
     image: String,
     /// Program and arguments
@@ -289,7 +292,7 @@ impl RunArgs {
 
     fn machine(&self, defaults: &RunDefaults) -> Result<MachineShape, Failure> {
         let memory = match (&self.memory, self.mem) {
-            (Some(text), _) => MiB(text.parse::<MiB>()?.0.saturating_add(OVERHEAD.0)),
+            (Some(text), _) => MiB(text.parse::<MiB>()?.0.saturating_add(OVERHEAD.0)).max(MachineShape::LEAST_MEMORY),
             (None, Some(mib)) => MiB(mib),
             (None, None) => MachineShape::DEFAULT_MEMORY,
         };

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::Config;
-use fcvm_spec::{Accel, MiB, NetworkMode, Removal};
+use fcvm_spec::{Accel, MachineShape, MiB, NetworkMode, Removal};
 
 fn plan(line: &str) -> Result<RunPlan, String> {
     plan_with(line, &Config::default())
@@ -34,6 +34,8 @@ fn memory_and_processors_shape_the_machine_and_the_container() {
     let spec = plan("fcvm run -m 512m --cpus 1.5 img").unwrap().request.spec;
     assert_eq!((spec.machine.memory, spec.machine.cpus), (MiB(608), 2));
     assert_eq!((spec.container.memory, spec.container.cpu_milli), (Some(512 << 20), Some(1500)));
+    let spec = plan("fcvm run -m 6m img").unwrap().request.spec;
+    assert_eq!((spec.machine.memory, spec.container.memory), (MachineShape::LEAST_MEMORY, Some(6 << 20)));
     let spec = plan("fcvm run --mem 300 --cpu 3 img").unwrap().request.spec;
     assert_eq!((spec.machine.memory, spec.machine.cpus, spec.container.memory), (MiB(300), 3, None));
 }
@@ -53,11 +55,12 @@ fn a_flag_wins_over_the_settings_file() {
 
 #[test]
 fn short_flags_combine_and_values_follow() {
-    let plan = plan("fcvm run -dP --rm -eA=1 -eB=2 -p 8080:80 -u 1:2 -w /x img").unwrap();
+    let plan = plan("fcvm run -dP -h box --rm -eA=1 -eB=2 -p 8080:80 -u 1:2 -w /x img").unwrap();
     assert_eq!(plan.place, Place::Background);
     let spec = plan.request.spec;
     assert_eq!((spec.removal, spec.ports.len()), (Removal::Automatic, 1));
     assert_eq!(spec.container.env, ["A=1", "B=2"]);
+    assert_eq!(spec.container.hostname.as_deref(), Some("box"), "-h is the host's name, as in podman");
 }
 
 #[test]

@@ -49,7 +49,11 @@ fn mounts(asked: &ContainerSpec) -> Vec<Value> {
     let system = if asked.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        match asked.privileged {
+            // Every device of the guest; none is the host's.
+            true => mount("/dev", "devtmpfs", "devtmpfs", &["nosuid", "strictatime"]),
+            false => mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        },
         mount(
             "/dev/pts",
             "devpts",
