@@ -2,6 +2,7 @@
 
 use crate::fixture;
 use crate::program::{Finished, Started};
+use crate::traces::{self, Process};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -86,27 +87,24 @@ impl Host {
         Run { host: self, name: name.to_owned() }
     }
 
-    /// Asserts that no VM, no process and no file of one is left.
+    /// Asserts that no VM is left, no process and nothing else of one, once `fcvm` has been asked for anything.
     #[track_caller]
     pub fn assert_clean(&self) {
         let listed = self.fcvm(["ps", "-a", "-q"]).ok();
         assert_eq!(listed.text(), "", "VMs are left");
-        let names = |dir: &str| fs::read_dir(self.data().join(dir)).expect("list").count();
-        assert_eq!((names("vms"), names("names")), (0, 0), "files are left");
-        assert_eq!(self.processes(), Vec::<String>::new(), "processes are left");
+        self.await_silence();
+        assert_eq!(traces::left_overs(&self.data()), Vec::<String>::new(), "something is left");
     }
 
-    /// The command lines of processes that belong to this host's data directory, without zombies.
-    pub fn processes(&self) -> Vec<String> {
-        let mine = self.data().to_string_lossy().into_owned();
-        let entries = fs::read_dir("/proc").expect("list processes").flatten();
-        let line = |entry: fs::DirEntry| {
-            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-            let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-            let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
-            (pid != std::process::id() && text.contains(&mine)).then_some(text)
-        };
-        entries.filter_map(line).collect()
+    /// The processes that belong to this host's data directory.
+    pub fn processes(&self) -> Vec<Process> {
+        traces::processes(&self.data())
+    }
+
+    /// Waits until no process is left; panics if one stays.
+    #[track_caller]
+    pub fn await_silence(&self) {
+        traces::await_silence(&self.data());
     }
 }
 

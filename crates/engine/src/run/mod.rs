@@ -20,7 +20,7 @@ use crate::{Attachment, Engine, Error};
 use fcvm_image::PullPolicy;
 use fcvm_proto::message::Done;
 use fcvm_spec::lifecycle::Event;
-use fcvm_spec::{Phase, Signal, SnapshotId, SnapshotPolicy, VmSpec};
+use fcvm_spec::{Phase, Removal, Signal, SnapshotId, SnapshotPolicy, VmSpec};
 use fcvm_store::{Ended, FailPoint, OwnedVm, Owner, VmRecord};
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -87,6 +87,12 @@ pub struct RunOutcome {
     pub oom_killed: bool,
 }
 
+impl RunOutcome {
+    fn failed(error: &Error) -> Self {
+        Self { code: error.exit_code(), reason: Some(drive::in_full(error)), oom_killed: false }
+    }
+}
+
 impl Engine {
     /// Runs a VM to its end.
     pub async fn run(
@@ -97,29 +103,40 @@ impl Engine {
     ) -> Result<RunOutcome, Error> {
         let mut vm = self.store().create_vm(new_record(request.spec.clone()))?;
         let outcome = self.run_claimed(&mut vm, &request, &mut attachment, observer).await;
-        match outcome {
-            Ok(outcome) => {
-                let RunOutcome { code, ref reason, oom_killed } = outcome;
-                let ended = Ended { at_ns: now_ns(), code, reason: reason.clone(), oom_killed };
-                if oom_killed {
-                    tracing::warn!(vm = %vm.record().spec.name, code, "a process of the container was killed for want of memory");
-                }
-                vm.update(|record| {
-                    advance(record, Event::Ended);
-                    record.monitor = None;
-                    record.ended = Some(ended);
-                })?;
-                self.reach(FailPoint::EndRecorded)?;
-                vm.release()?;
-                Ok(outcome)
-            }
-            Err(error) => {
-                if let Err(left) = vm.discard() {
-                    tracing::warn!(%left, "a VM that failed to start was not removed whole");
-                }
+        let released = match &outcome {
+            Err(_) if vm.record().phase == Phase::Starting => vm.discard().map_err(Error::from),
+            Err(error) => self.conclude(vm, &RunOutcome::failed(error)),
+            Ok(outcome) => self.conclude(vm, outcome),
+        };
+        match (outcome, released) {
+            (Ok(outcome), released) => released.map(|()| outcome),
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(left)) => {
+                tracing::warn!(%left, "a VM that failed was not ended in good order");
                 Err(error)
             }
         }
+    }
+
+    /// Ends the ownership of a VM whose container has run: it is to be seen afterwards, with its log and its disk.
+    fn conclude(&self, mut vm: OwnedVm, outcome: &RunOutcome) -> Result<(), Error> {
+        let RunOutcome { code, ref reason, oom_killed } = *outcome;
+        let ended = Ended { at_ns: now_ns(), code, reason: reason.clone(), oom_killed };
+        if oom_killed {
+            tracing::warn!(vm = %vm.record().spec.name, code, "a process of the container was killed for want of memory");
+        }
+        let recorded = match vm.record().spec.removal {
+            // Gone in a moment; a disk that is full must not keep it.
+            Removal::Automatic => Ok(()),
+            Removal::Keep => vm.update(|record| {
+                advance(record, Event::Ended);
+                record.monitor = None;
+                record.ended = Some(ended);
+            }),
+        };
+        self.reach(FailPoint::EndRecorded)?;
+        vm.release()?;
+        Ok(recorded?)
     }
 
     async fn run_claimed(

@@ -1,0 +1,145 @@
+//! Stories of runs that are cut off: at every point a phase fails or its process is killed, and after the next command
+//! nothing is left but what was asked to stay. The points are in `crates/store/src/fault.rs`.
+
+use fcvm_e2e::{BUSYBOX, Host, Started};
+use fcvm_store::FailPoint;
+
+/// How a VM is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// In the foreground, and removed at its end.
+    Removed,
+    /// In the foreground.
+    Kept,
+    /// In the background.
+    Background,
+}
+
+const MODES: [Mode; 3] = [Mode::Removed, Mode::Kept, Mode::Background];
+
+/// What happens at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Error,
+    Kill,
+}
+
+const FATES: [Fate; 2] = [Fate::Error, Fate::Kill];
+
+/// Where a machine comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Cold,
+    /// From the cache, which is quick.
+    Cached,
+}
+
+/// One way to cut a run off.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    mode: Mode,
+    point: FailPoint,
+    fate: Fate,
+}
+
+impl Cut {
+    /// All cuts at these points that a run comes by.
+    fn all(points: &[FailPoint]) -> impl Iterator<Item = Self> {
+        let fates = |mode, point| FATES.map(|fate| Self { mode, point, fate });
+        let modes = move |point| MODES.into_iter().flat_map(move |mode| fates(mode, point));
+        points.iter().copied().flat_map(modes).filter(|cut| cut.is_reached())
+    }
+
+    fn is_reached(self) -> bool {
+        match self.point {
+            FailPoint::OwnerTold => self.mode == Mode::Background,
+            FailPoint::NameFreed | FailPoint::RecordRemoved => self.mode == Mode::Removed,
+            FailPoint::Retiring => self.mode != Mode::Removed,
+            _ => true,
+        }
+    }
+
+    /// Whether the process of the command line comes by the point itself.
+    fn is_the_clients(self) -> bool {
+        self.mode != Mode::Background || matches!(self.point, FailPoint::Fetched | FailPoint::OwnerTold)
+    }
+
+    /// What the command line ends with, and what it says.
+    fn expected(self) -> (i32, String) {
+        let sentence = format!("Error: the run failed at the point {}, as it was told to\n", self.point);
+        match self.fate {
+            _ if self.mode == Mode::Background && is_after(self.point, FailPoint::StartRecorded) => (0, String::new()),
+            Fate::Error => (125, sentence),
+            Fate::Kill if self.is_the_clients() => (137, String::new()),
+            Fate::Kill => (125, "Error: the VM's owner ended without a word (signal: 9 (SIGKILL))\n".to_owned()),
+        }
+    }
+
+    /// A container that has run is to be seen afterwards, unless `--rm` was asked.
+    fn leaves_a_record(self) -> bool {
+        self.mode != Mode::Removed && is_after(self.point, FailPoint::Started)
+    }
+
+    /// Cuts a run off and looks at what is left.
+    fn make(self, host: &Host, start: Start) {
+        let flags: &[&str] = match self.mode {
+            Mode::Removed => &["--rm"],
+            Mode::Kept => &[],
+            Mode::Background => &["-d"],
+        };
+        let cold: &[&str] = if start == Start::Cold { &["--no-snapshot"] } else { &[] };
+        let mut command = host.command(["run", "-q", "--name", "box"].iter().chain(flags).chain(cold));
+        let fate = if self.fate == Fate::Error { "error" } else { "kill" };
+        command.args([BUSYBOX, "true"]).env("FCVM_FAIL_POINT", format!("{}={fate}", self.point));
+        let finished = Started::new(command, Vec::new()).finish();
+        assert_eq!((finished.code, finished.stderr), self.expected(), "{self:?}");
+        host.await_silence();
+        let expected = if self.leaves_a_record() { "exited" } else { "" };
+        assert_eq!(host.fcvm(["ps", "-a", "--format", "{{.State}}"]).ok().text(), expected, "{self:?}");
+        if self.leaves_a_record() {
+            host.fcvm(["rm", "box"]).ok();
+        }
+        host.assert_clean();
+    }
+}
+
+fn position(point: FailPoint) -> usize {
+    FailPoint::ALL.iter().position(|other| *other == point).expect("all points are in the list")
+}
+
+fn is_after(point: FailPoint, other: FailPoint) -> bool {
+    position(point) > position(other)
+}
+
+/// The points from one to another, both included.
+fn points(from: FailPoint, to: FailPoint) -> &'static [FailPoint] {
+    &FailPoint::ALL[position(from)..=position(to)]
+}
+
+#[test]
+fn a_run_that_is_cut_off_before_its_machine_leaves_nothing() {
+    let host = Host::new();
+    for cut in Cut::all(points(FailPoint::Fetched, FailPoint::MonitorRecorded)) {
+        cut.make(&host, Start::Cold);
+    }
+}
+
+#[test]
+fn a_run_that_is_cut_off_while_its_machine_starts_leaves_nothing() {
+    let host = Host::new();
+    host.fcvm(["run", "--rm", BUSYBOX, "true"]).ok();
+    for cut in Cut::all(points(FailPoint::Greeted, FailPoint::StartRecorded)) {
+        // A cached machine that fails to wake up is given up for a cold one; that is not what is looked at here.
+        let falls_back = cut.point == FailPoint::Greeted && cut.fate == Fate::Error;
+        cut.make(&host, if falls_back { Start::Cold } else { Start::Cached });
+    }
+}
+
+#[test]
+fn a_run_that_is_cut_off_at_its_end_leaves_a_record_at_most() {
+    let host = Host::new();
+    host.fcvm(["run", "--rm", BUSYBOX, "true"]).ok();
+    for cut in Cut::all(points(FailPoint::Running, FailPoint::Retiring)) {
+        cut.make(&host, Start::Cached);
+    }
+}
