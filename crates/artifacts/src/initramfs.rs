@@ -1,6 +1,6 @@
 //! The initramfs: the agent as `/init`, and the modules that it loads. The same inputs give the same bytes.
 
-use crate::{Error, kernel};
+use crate::{Error, kernel, program};
 use cpio::newc::Builder;
 use fcvm_store::file::open_lock;
 use sha2::{Digest, Sha256};
@@ -36,8 +36,10 @@ pub(crate) fn ensure(dir: &Path, agent: &Path, kernel: Option<&Path>) -> Result<
     let lock = open_lock(&dir.join("lock"))?;
     lock.lock().map_err(Error::file("lock", dir))?;
     if !path.is_file() {
+        let init = fs::read(agent).map_err(Error::file("read the agent", agent))?;
+        program::check(&init).map_err(|source| Error::NotAnAgent { path: agent.to_owned(), source })?;
         let temporary = dir.join(format!("{key}.new"));
-        let packed = pack(&temporary, agent, kernel).and_then(|()| fs::rename(&temporary, &path));
+        let packed = pack(&temporary, &init, kernel).and_then(|()| fs::rename(&temporary, &path));
         packed.map_err(|error| {
             let _ = fs::remove_file(&temporary);
             Error::file("write", &path)(error)
@@ -60,7 +62,7 @@ fn remove_others(dir: &Path, kept: &Path) {
     }
 }
 
-fn pack(to: &Path, agent: &Path, kernel: Option<&Path>) -> io::Result<()> {
+fn pack(to: &Path, init: &[u8], kernel: Option<&Path>) -> io::Result<()> {
     let mut archive = BufWriter::new(File::create(to)?);
     let mut number = 1;
     let mut entry = |archive: &mut BufWriter<File>, name: &str, mode: u32, contents: &[u8]| -> io::Result<()> {
@@ -76,7 +78,7 @@ fn pack(to: &Path, agent: &Path, kernel: Option<&Path>) -> io::Result<()> {
     for (name, mode, contents) in modules(kernel)? {
         entry(&mut archive, &name, mode, &contents)?;
     }
-    entry(&mut archive, "init", PROGRAM, &fs::read(agent)?)?;
+    entry(&mut archive, "init", PROGRAM, init)?;
     for (name, minor) in [("dev/console", 1), ("dev/null", 3)] {
         let major = if minor == 1 { 5 } else { 1 };
         let builder = Builder::new(name).mode(CHARACTER_DEVICE).rdev_major(major).rdev_minor(minor);
@@ -120,19 +122,34 @@ mod tests {
         }
     }
 
+    fn program(rest: &[u8]) -> Vec<u8> {
+        program::sample(crate::arch::ELF_MACHINE, 1, rest)
+    }
+
+    #[test]
+    fn what_cannot_start_in_a_guest_is_refused_and_not_packed() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = dir.path().join("agent");
+        fs::write(&agent, program::sample(crate::arch::ELF_MACHINE, 3, b"")).unwrap();
+        let error = ensure(dir.path(), &agent, None).unwrap_err();
+        assert!(matches!(error, Error::NotAnAgent { source: program::Unfit::Dynamic, .. }), "{error}");
+        let names = fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.file_name());
+        assert!(names.into_iter().all(|name| name == "agent" || name == "lock"));
+    }
+
     #[test]
     fn the_agent_is_init_and_a_new_agent_makes_a_new_initramfs() {
         let dir = tempfile::tempdir().unwrap();
         let (agent, kernel) = (dir.path().join("agent"), dir.path().join("kernel"));
         fs::create_dir_all(kernel.join("modules")).unwrap();
         fs::write(kernel.join("modules/boot.list"), "a.ko\n").unwrap();
-        fs::write(&agent, "one").unwrap();
+        fs::write(&agent, program(b"one")).unwrap();
         let first = ensure(dir.path(), &agent, Some(&kernel)).unwrap();
         assert_eq!(ensure(dir.path(), &agent, Some(&kernel)).unwrap(), first);
         assert!(
             ["init", "modules/boot.list", "dev/console"].iter().all(|name| names(&first).contains(&(*name).to_owned()))
         );
-        fs::write(&agent, "another").unwrap();
+        fs::write(&agent, program(b"another")).unwrap();
         assert_ne!(ensure(dir.path(), &agent, Some(&kernel)).unwrap(), first);
     }
 }

@@ -17,12 +17,14 @@ mod arch;
 mod initramfs;
 mod kernel;
 mod module;
+mod program;
 mod requirement;
 mod scratch;
 mod setup;
 mod system;
 mod tool;
 
+pub use program::Unfit;
 pub use requirement::{Requirement, requirements};
 pub use setup::{Progress, SetupOptions};
 
@@ -90,6 +92,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// A file cannot be the guest's agent.
+    #[error("{} cannot be the guest's agent", path.display())]
+    NotAnAgent {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Unfit,
     },
     /// The kernel's package lacks a module.
     #[error("the kernel {release} has no module {module}")]
