@@ -29,9 +29,21 @@ pub(crate) struct Request {
     env: Vec<String>,
     workdir: String,
     user: String,
-    detach: bool,
+    /// Where its standard streams come from.
+    streams: Streams,
     /// The container to enter; none: the guest system.
     container: Option<Target>,
+}
+
+/// What of the helper's standard streams the command keeps.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Streams {
+    /// All of them.
+    Carried,
+    /// Its output; it reads from `/dev/null`.
+    OutputOnly,
+    /// None: the command is detached.
+    Null,
 }
 
 /// The container's side of it.
@@ -88,7 +100,11 @@ impl Request {
             env,
             workdir: workdir.unwrap_or_else(|| "/".to_owned()),
             user: user.unwrap_or_default(),
-            detach: exec.detach,
+            streams: match (exec.detach, exec.interactive) {
+                (true, _) => Streams::Null,
+                (false, true) => Streams::Carried,
+                (false, false) => Streams::OutputOnly,
+            },
             container: container.map(|container| Target {
                 pid: container.pid,
                 cgroup: cgroup::of(container.pid),
@@ -124,17 +140,17 @@ fn clone_into(mut request: File) -> Result<(Cloned, Request), Failure> {
     let mut bytes = Vec::new();
     request.read_to_end(&mut bytes).map_err(|error| Failure::new("read the request", error))?;
     let request: Request = serde_json::from_slice(&bytes).map_err(|error| Failure::new("decode the request", error))?;
+    let cgroup = request.container.as_ref().and_then(|target| target.cgroup.as_ref());
+    // Opened while it can be seen. Being made in a cgroup costs nothing, moving there stops every processor.
+    let cgroup = cgroup.map(File::open).transpose().map_err(|error| Failure::new("find the cgroup", error))?;
     if let Some(target) = &request.container {
         enter(target)?;
     }
-    let cloned = clone_sibling().map_err(|error| Failure::new("clone", error))?;
+    let cloned = clone_sibling(cgroup.as_ref().map(File::as_fd)).map_err(|error| Failure::new("clone", error))?;
     Ok((cloned, request))
 }
 
 fn enter(target: &Target) -> Result<(), Failure> {
-    if let Some(cgroup) = &target.cgroup {
-        std::fs::write(cgroup.join("cgroup.procs"), "0").map_err(|error| Failure::new("join the cgroup", error))?;
-    }
     let pidfd = open_process(target.pid).map_err(|error| Failure::new("find the container", error))?;
     let spaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::PROCESS_ID
@@ -183,9 +199,11 @@ fn prepare(request: &Request) -> Result<Command, Failure> {
     let mut command = Command::new(program);
     command.arg0(name).args(&request.command[1..]).env_clear();
     command.envs(env.iter().filter_map(|variable| variable.split_once('=')));
-    if request.detach {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    }
+    match request.streams {
+        Streams::Carried => &mut command,
+        Streams::OutputOnly => command.stdin(Stdio::null()),
+        Streams::Null => command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()),
+    };
     Ok(command)
 }
 

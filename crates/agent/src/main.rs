@@ -10,6 +10,7 @@ mod container;
 mod dial;
 mod exec;
 mod files;
+mod helper;
 mod init;
 mod join;
 mod life;
@@ -25,6 +26,11 @@ mod world;
 
 use anyhow::{Context, Result};
 use std::process::ExitCode;
+
+/// musl's allocator gives large pieces back to the kernel at once: every frame of a stream would be mapped, cleared page by
+/// page and unmapped, which under software emulation takes as long as all else that is done with it.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {

@@ -1,6 +1,7 @@
 //! Answers what the host asks of a guest whose world stands.
 
 use crate::container::{self, Container};
+use crate::helper::Helpers;
 use crate::pump::Process;
 use crate::reaper::Reaper;
 use crate::{cgroup, dial, exec, power};
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub(crate) struct Guest {
     reaper: Reaper,
+    helpers: Helpers,
     plan: RefCell<plan::Container>,
     container: RefCell<Option<Container>>,
     console: RefCell<Console>,
@@ -39,7 +41,14 @@ enum Console {
 impl Guest {
     pub(crate) fn new(plan: plan::Container, reaper: Reaper) -> Self {
         let console = Console::Unstarted.into();
-        Self { reaper, plan: plan.into(), container: RefCell::default(), console, freed: Notify::new() }
+        Self {
+            reaper,
+            helpers: Helpers::default(),
+            plan: plan.into(),
+            container: RefCell::default(),
+            console,
+            freed: Notify::new(),
+        }
     }
 
     /// Answers what the host opens, for one life.
@@ -74,7 +83,7 @@ impl Guest {
             Ok(HostRequest::Attach) => self.attach(stream).await,
             Ok(HostRequest::Exec(request)) => {
                 let container = self.container.borrow().clone();
-                exec::serve(request, container.as_ref(), &self.reaper, stream).await;
+                exec::serve(request, container.as_ref(), &self.helpers, &self.reaper, stream).await;
             }
             Ok(HostRequest::Dial(request)) => dial::serve(request, stream).await,
             Ok(HostRequest::Kill { signal, all }) => {
@@ -88,6 +97,8 @@ impl Guest {
                 reply(stream, &done).await;
             }
             Ok(HostRequest::Quiesce) => {
+                // A clone's first command finds a helper that waits.
+                self.helpers.refill();
                 let written = tokio::task::spawn_blocking(rustix::fs::sync).await;
                 let done = written.map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok);
                 reply(stream, &done).await;
