@@ -5,7 +5,7 @@
 //! the kernel's "would block" counts.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,9 +39,8 @@ impl AsyncRead for Port {
                 Poll::Pending if buffer.filled().len() > before => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
             };
-            match ready.try_io(|file| file.get_ref().read(buffer.initialize_unfilled())) {
+            match ready.try_io(|file| read_into(file.get_ref(), buffer)) {
                 Ok(Ok(length)) => {
-                    buffer.advance(length);
                     if length == 0 || buffer.remaining() == 0 {
                         return Poll::Ready(Ok(()));
                     }
@@ -52,6 +51,19 @@ impl AsyncRead for Port {
             }
         }
     }
+}
+
+/// Reads into what is free of a buffer as it is: to clear it first would cost more than to read what comes, which is
+/// mostly a few bytes.
+fn read_into(file: &File, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
+    // SAFETY: nothing is written to what is unfilled but by the kernel, which leaves no part of it less initialized.
+    let unfilled = unsafe { buffer.unfilled_mut() };
+    let (filled, _) = rustix::io::read(file, unfilled)?;
+    let length = filled.len();
+    // SAFETY: the kernel has filled so many bytes of what was unfilled, from its beginning.
+    unsafe { buffer.assume_init(length) };
+    buffer.advance(length);
+    Ok(length)
 }
 
 impl AsyncWrite for Port {
