@@ -86,13 +86,13 @@ impl Interface {
         let mut device = Device::new(writer.clone());
         let mut tcp = tcp::Connections::new(&mut device, session.clone(), moved.clone());
         let mut udp = udp::Flows::new(session, writer.clone());
-        let mut buffer = vec![0; MTU as usize];
         loop {
             for _ in 0..BATCH {
-                let Ok(length) = reader.try_read(&mut buffer) else { break };
-                let packet = &buffer[..length];
-                match packet::kind(packet) {
-                    Some(Kind::Tcp(head)) => tcp.take(&mut device, packet, head),
+                if device.read(&reader).is_err() {
+                    break;
+                }
+                match packet::kind(device.packet()) {
+                    Some(Kind::Tcp(head)) => tcp.take(&mut device, head),
                     Some(Kind::Udp(datagram)) => udp.take(datagram),
                     None => {}
                 }

@@ -77,15 +77,15 @@ impl Connections {
         Self { interface, sockets: SocketSet::new(Vec::new()), known: HashMap::new(), session, moved, started }
     }
 
-    /// Takes a segment of a program.
-    pub(super) fn take(&mut self, device: &mut Device, packet: &[u8], head: Head) {
+    /// Takes the segment of a program that the device holds. What it gives rise to is sent by [`Connections::serve`].
+    pub(super) fn take(&mut self, device: &mut Device, head: Head) {
         if head.opens && !self.known.contains_key(&head.pair) && self.known.len() < MOST {
-            self.ask(packet, head.pair);
+            self.ask(device.packet(), head.pair);
         }
         // A segment that belongs to nothing is answered with a reset by the stack.
-        device.give(packet);
+        device.give();
         let now = self.now();
-        self.interface.poll(now, device, &mut self.sockets);
+        self.interface.poll_ingress_single(now, device, &mut self.sockets);
     }
 
     /// Moves bytes between sockets and streams; returns after how long that is wanted again at the latest.

@@ -13,17 +13,24 @@ pub struct TunError {
     source: io::Error,
 }
 
-/// Makes the TUN interface `name` (IP packets without a header) and returns its descriptor, which does not block.
+/// Makes the TUN interface `name` and returns its descriptor, which does not block. Packets are IP behind a
+/// `struct virtio_net_hdr` (10 bytes); the kernel leaves checksums of what it writes to the reader.
 pub fn open_tun(name: &str) -> Result<OwnedFd, TunError> {
     let failed = |step| move |source: io::Error| TunError { step, name: name.to_owned(), source };
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
     let fd = rustix::fs::open("/dev/net/tun", flags, rustix::fs::Mode::empty());
     let fd = fd.map_err(|error| failed("opening")(error.into()))?;
     let mut request = request(name);
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
     // SAFETY: the descriptor is of /dev/net/tun and `request` is a whole `struct ifreq` that lives over the call.
     let made = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
-    if made < 0 { Err(failed("making")(io::Error::last_os_error())) } else { Ok(fd) }
+    if made < 0 {
+        return Err(failed("making")(io::Error::last_os_error()));
+    }
+    // SAFETY: the descriptor is of a TUN interface, and this call takes flags, no pointer.
+    let offloaded =
+        unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD as _, libc::c_ulong::from(libc::TUN_F_CSUM)) };
+    if offloaded < 0 { Err(failed("offloading checksums")(io::Error::last_os_error())) } else { Ok(fd) }
 }
 
 /// Gives an interface its address and MTU where given, and brings it up.
