@@ -101,6 +101,12 @@ impl Host {
         traces::processes(&self.data())
     }
 
+    /// Waits until a process of this host was stopped by a signal, and returns it.
+    #[track_caller]
+    pub fn await_stopped(&self) -> Process {
+        traces::await_stopped(&self.data())
+    }
+
     /// Waits until no process is left; panics if one stays.
     #[track_caller]
     pub fn await_silence(&self) {

@@ -6,6 +6,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// How long a process that is about to end may take.
 const PATIENCE_S: i64 = 20;
@@ -56,6 +57,25 @@ pub(crate) fn await_silence(data: &Path) {
         let limit = Timespec { tv_sec: PATIENCE_S, tv_nsec: 0 };
         assert!(poll(&mut ended, Some(&limit)).expect("wait for a process") > 0, "processes are left: {left:?}");
     }
+}
+
+/// Waits until a process is stopped by a signal. It is no child of ours, so the kernel does not tell.
+#[track_caller]
+pub(crate) fn await_stopped(data: &Path) -> Process {
+    let deadline = Instant::now() + Duration::from_secs(PATIENCE_S.unsigned_abs());
+    while Instant::now() < deadline {
+        if let Some(stopped) = processes(data).into_iter().find(|process| state(process.pid) == Some('T')) {
+            return stopped;
+        }
+        std::thread::yield_now();
+    }
+    panic!("no process was stopped: {:?}", processes(data));
+}
+
+/// Field 3 of `/proc/PID/stat`; the second field is in parentheses and may hold anything.
+fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 /// Everything else that a run could leave: mounts, sockets, cgroups and files.

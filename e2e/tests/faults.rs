@@ -3,6 +3,8 @@
 
 use fcvm_e2e::{BUSYBOX, Host, Started};
 use fcvm_store::FailPoint;
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::Read;
 
 /// How a VM is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,5 +143,65 @@ fn a_run_that_is_cut_off_at_its_end_leaves_a_record_at_most() {
     host.fcvm(["run", "--rm", BUSYBOX, "true"]).ok();
     for cut in Cut::all(points(FailPoint::Running, FailPoint::Retiring)) {
         cut.make(&host, Start::Cached);
+    }
+}
+
+/// The number that a VM's record has at this place, for example `State.Pid`.
+fn pid(host: &Host, field: &str) -> i32 {
+    let text = host.fcvm(["inspect", "--format", &format!("{{{{.{field}}}}}"), "box"]).ok().text();
+    text.parse().expect("a number")
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).expect("a process"), signal).expect("the process is there");
+}
+
+#[test]
+fn a_client_that_is_killed_before_it_was_told_of_its_vm_takes_it_along() {
+    let host = Host::new();
+    let points =
+        [FailPoint::Directory, FailPoint::Named, FailPoint::Ports, FailPoint::Monitor, FailPoint::MonitorRecorded];
+    for point in points {
+        let mut command = host.command(["run", "-d", "--no-snapshot", "--name", "box", BUSYBOX, "true"]);
+        command.env("FCVM_FAIL_POINT", format!("{point}=stop"));
+        let client = Started::new(command, Vec::new());
+        host.await_stopped();
+        client.signal(9);
+        assert_eq!(client.finish().text(), "");
+        host.await_silence();
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn a_monitor_that_is_killed_at_every_boot_ends_the_run_with_a_reason() {
+    let host = Host::new();
+    let mut command = host.command(["run", "-q", "--rm", "--no-snapshot", "--name", "box", BUSYBOX, "true"]);
+    command.env("FCVM_FAIL_POINT", format!("{}=stop", FailPoint::MonitorRecorded));
+    let run = Started::new(command, Vec::new());
+    for _attempt in 0..2 {
+        let owner = host.await_stopped();
+        signal(pid(&host, "Vm.MonitorPid"), Signal::KILL);
+        signal(owner.pid, Signal::CONT);
+    }
+    run.finish().failed(125, "monitor");
+    host.assert_clean();
+}
+
+#[test]
+fn a_command_whose_owner_or_monitor_is_killed_ends_with_a_sentence() {
+    let host = Host::new();
+    for victim in ["State.Pid", "Vm.MonitorPid"] {
+        host.start("box", &[BUSYBOX, "sleep", "1000"]);
+        let command = host.command(["exec", "box", "sh", "-c", "echo here; exec sleep 2000"]);
+        let (exec, mut stdout) = Started::streaming(command);
+        stdout.read_exact(&mut [0; 5]).expect("the command runs");
+        signal(pid(&host, victim), Signal::KILL);
+        exec.finish().failed(125, "Error: ");
+        host.await_silence();
+        assert_eq!(host.fcvm(["ps", "-a", "--format", "{{.State}}"]).ok().text(), "exited", "{victim}");
+        host.fcvm(["exec", "box", "true"]).failed(125, "not running");
+        host.fcvm(["rm", "box"]).ok();
+        host.assert_clean();
     }
 }

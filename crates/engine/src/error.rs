@@ -35,7 +35,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The guest did not greet in time, twice.
-    #[error("the guest did not start: {reason}; the end of its console:\n{console}")]
+    #[error("the guest did not start: {reason}; {}", end_of(console))]
     NoGuest {
         /// What was seen instead.
         reason: String,
@@ -130,6 +130,20 @@ pub enum Error {
     /// The connection to the VM ended in the middle.
     #[error("the VM ended before the command did")]
     Lost,
+}
+
+/// An error with all of its causes.
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// What a message says of a console.
+fn end_of(console: &str) -> String {
+    match console.trim() {
+        "" => "its console is empty".to_owned(),
+        text => format!("the end of its console:\n{text}"),
+    }
 }
 
 impl Error {

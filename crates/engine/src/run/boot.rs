@@ -2,11 +2,13 @@
 
 use super::prepare::{Beginning, Prepared};
 use super::{Hold, now_ns};
+use crate::error::in_full;
 use crate::link::GuestLink;
 use crate::snapshot::capture::MachineFiles;
 use crate::snapshot::clone::{Lent, delta, first_request, lend};
 use crate::{Engine, Error};
-use fcvm_link::{Incoming, greeting};
+use fcvm_link::Incoming;
+use fcvm_link::greeting::{self, GreetingError};
 use fcvm_net::Published;
 use fcvm_proto::message::{Hello, HostRequest, PROTOCOL, Verdict};
 use fcvm_proto::plan::Plan;
@@ -129,7 +131,7 @@ impl Engine {
         let report = tokio::time::timeout(GREETING, greeting::hear_report(&mut halves.reader)).await;
         let report = match report {
             Ok(Ok(report)) => report,
-            Ok(Err(error)) => return Err(failed(error.to_string(), &machine)),
+            Ok(Err(error)) => return Err(failed(explain(&error, &mut machine).await, &machine)),
             Err(_) => return Err(failed(silence(), &machine)),
         };
         let receipt = check(report, &delta, container)?;
@@ -255,17 +257,26 @@ async fn greet(machine: &mut Machine, verdict: impl FnOnce(&Hello) -> Verdict) -
         greeting::knock(&mut writer).await?;
         greeting::host_greeting(&mut reader, &mut writer, verdict).await
     };
-    let greeted = tokio::select! {
-        greeted = tokio::time::timeout(GREETING, greeted) => match greeted {
-            Ok(Ok(greeted)) => greeted,
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err(silence()),
-        },
+    let heard = tokio::select! {
+        heard = tokio::time::timeout(GREETING, greeted) => heard,
         exit = machine.wait() => return Err(format!("its monitor {exit}")),
+    };
+    let greeted = match heard {
+        Ok(Ok(greeted)) => greeted,
+        Ok(Err(error)) => return Err(explain(&error, machine).await),
+        Err(_) => return Err(silence()),
     };
     match greeted.verdict {
         Verdict::Refused { reason } => Err(reason),
         _ => Ok((Halves { reader, writer }, greeted.hello)),
+    }
+}
+
+/// A link that ends says nothing of why; the monitor does, if it is what ended.
+async fn explain(error: &GreetingError, machine: &mut Machine) -> String {
+    match tokio::time::timeout(Duration::from_secs(1), machine.wait()).await {
+        Ok(exit) => format!("its monitor {exit}"),
+        Err(_) => in_full(error),
     }
 }
 

@@ -4,6 +4,7 @@ use super::boot::{Awake, Booted};
 use super::container::{ContainerEnd, pump_input, pump_output};
 use super::{Hold, RunObserver, RunOutcome, advance, now_ns};
 use crate::control::{Ask, CaptureAnswer, Control};
+use crate::error::in_full;
 use crate::link::GuestLink;
 use crate::snapshot::capture::{Live, MachineFiles};
 use crate::{Attachment, Engine, Error, Output};
@@ -116,12 +117,6 @@ impl Engine {
         vm.dir().take_over_next()?;
         Ok(vm.update(|record| record.started_ns = Some(now_ns()))?)
     }
-}
-
-/// An error with all of its causes.
-pub(super) fn in_full(error: &Error) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// A machine that runs its container, and the tasks around it.

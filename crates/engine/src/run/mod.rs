@@ -16,6 +16,7 @@ pub(crate) use drive::ask;
 pub(crate) use prepare::{Beginning, CacheUse, Hold, Prepared, host_facts};
 
 use crate::control::{Ask, CaptureAnswer, Control};
+use crate::error::in_full;
 use crate::{Attachment, Engine, Error};
 use fcvm_image::PullPolicy;
 use fcvm_proto::message::Done;
@@ -89,7 +90,7 @@ pub struct RunOutcome {
 
 impl RunOutcome {
     fn failed(error: &Error) -> Self {
-        Self { code: error.exit_code(), reason: Some(drive::in_full(error)), oom_killed: false }
+        Self { code: error.exit_code(), reason: Some(in_full(error)), oom_killed: false }
     }
 }
 
