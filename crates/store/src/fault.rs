@@ -1,6 +1,6 @@
-//! Points at which a `run` can be made to fail or to die, so that tests see what is left on the host.
+//! Points at which a `run` or a capture can be made to fail or to die, so that tests see what is left on the host.
 //!
-//! All of them stand in this one list, in the order in which a run comes by: the lowest room that has one is this. Nothing
+//! All of them stand in this one list, in the order in which one comes by: the lowest room that has one is this. Nothing
 //! is read from the environment here, and a run that was told of no point passes them all for the price of a comparison.
 
 use crate::Error;
@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 macro_rules! points {
     ($($(#[$doc:meta])* $point:ident = $name:literal,)*) => {
-        /// A point on the way of a run.
+        /// A point on the way of a run or of a capture.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum FailPoint { $($(#[$doc])* $point,)* }
 
@@ -77,6 +77,16 @@ points! {
     RecordRemoved = "record-removed",
     /// A VM that is kept has lost what only a running one needs, but for its lock.
     Retiring = "retiring",
+    /// A snapshot has its directory and its lock. This and what follows is of a capture.
+    CaptureBegun = "capture-begun",
+    /// The machine that is captured is paused; nothing of the moment is saved.
+    CapturePaused = "capture-paused",
+    /// Devices, memory and disk are saved, the machine is still paused.
+    CaptureSaved = "capture-saved",
+    /// All of a snapshot is on disk, under a name by which it is not found.
+    CaptureWritten = "capture-written",
+    /// A snapshot can be found; who asked for it has not been told.
+    CaptureCommitted = "capture-committed",
 }
 
 impl fmt::Display for FailPoint {

@@ -12,7 +12,7 @@ use crate::run::{ask, now_ns};
 use crate::{Engine, Error};
 use fcvm_proto::message::HostRequest;
 use fcvm_store::snapshot::{ContainerState, FileEntry, Kind, Manifest, SavedMachine, Source, Staging, digest, name};
-use fcvm_store::{VmRecord, sparse};
+use fcvm_store::{FailPoint, VmRecord, sparse};
 use fcvm_vmm::Machine;
 use fcvm_vmm::memory::{MemoryCopy, Pages, Whole};
 use std::collections::BTreeMap;
@@ -155,6 +155,7 @@ async fn pause(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(
 }
 
 async fn save(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(Vec<u8>, Option<Pages>), Error> {
+    staging.reach(FailPoint::CapturePaused)?;
     let devices = live.machine.save_devices().await?;
     let (scratch, to) = (live.files.scratch.clone(), staging.path(name::SCRATCH));
     let disk = tokio::task::spawn_blocking(move || sparse::copy(&scratch, &to));
@@ -164,6 +165,7 @@ async fn save(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(V
         Copying::Pages(copy) => blocking(move || copy.take()).await.map(Some),
     };
     disk.await.expect("copying a file does not panic")?;
+    staging.reach(FailPoint::CaptureSaved)?;
     Ok((devices, pages.map_err(copy_failed)?))
 }
 

@@ -22,7 +22,7 @@ impl Engine {
         id: &SnapshotId,
         env: &[String],
     ) -> Result<Prepared, Error> {
-        let snapshot = self.store().find_snapshot(id.as_str())?;
+        let snapshot = self.store().snapshot(id)?;
         let choice = self.choose(&request.spec)?;
         let ports = Published::bind(&request.spec.ports).await?;
         let lent = lend(vm.dir().path(), &snapshot, &choice)?;

@@ -11,14 +11,18 @@
 //!   scratch.ext4         the disk of the VM's own writes
 //!   system.erofs, image.erofs    links to the read-only disks
 //! ```
+//! A fork's is called ID.fork instead: see [`fork`].
 
 mod cache;
+mod fork;
 pub mod manifest;
+mod sweep;
 
 pub use cache::CacheClaim;
+pub use fork::ForkHold;
 pub use manifest::{ContainerState, FORMAT, FileEntry, Kind, Manifest, SavedMachine, Source};
 
-use crate::{Error, Store, file, sparse};
+use crate::{Error, FailPoint, Store, file, sparse};
 use fcvm_spec::{SnapshotId, VmName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -97,18 +101,19 @@ impl Store {
     /// Begins a snapshot.
     pub fn begin_snapshot(&self, id: SnapshotId) -> Result<Staging, Error> {
         let path = self.snapshots_dir().join(format!("{id}.new"));
+        // Not to be swept between the making of the directory and its lock.
+        let _guard = self.exclusive()?;
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::file("create directory", &path))?;
         let lock = lock_of(&path).and_then(|lock| {
             lock.lock().map_err(Error::file("lock", &path))?;
             Ok(lock)
         });
-        match lock {
-            Ok(lock) => Ok(Staging { id, path, store: self.clone(), _lock: lock }),
-            Err(error) => {
-                let _ = file::remove_tree(&path);
-                Err(error)
-            }
-        }
+        let lock = lock.inspect_err(|_| {
+            let _ = file::remove_tree(&path);
+        })?;
+        let staging = Staging { id, path, store: self.clone(), _lock: lock };
+        staging.reach(FailPoint::CaptureBegun)?;
+        Ok(staging)
     }
 
     /// Returns every snapshot, in no order.
@@ -167,20 +172,6 @@ impl Store {
         tags.sort_unstable();
         Ok(tags)
     }
-
-    /// Removes what killed makers of snapshots left.
-    pub(crate) fn sweep_snapshots(&self) -> Result<(), Error> {
-        let path = self.snapshots_dir();
-        for entry in fs::read_dir(&path).map_err(Error::file("list", &path))?.flatten() {
-            let path = entry.path();
-            let unfinished = path.extension().is_some_and(|extension| extension == "new" || extension == "gone");
-            // No lock file yet: it was made this moment, or its maker was killed at once. The next sweep knows.
-            if unfinished && File::open(path.join(name::LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
-                file::remove_tree(&path)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn lock_of(dir: &Path) -> Result<File, Error> {
@@ -196,6 +187,11 @@ impl Staging {
     /// The path of one of its files.
     pub fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Passes a point of a capture, or fails there if the store is told so.
+    pub fn reach(&self, point: FailPoint) -> Result<(), Error> {
+        self.store.faults.at(point)
     }
 
     /// Creates one of its files, which only its owner may read.
@@ -229,10 +225,16 @@ impl Staging {
                 File::open(&path).and_then(|file| file.sync_all()).map_err(Error::file("write back", &path))?;
             }
         }
-        let dir = self.store.snapshot_dir(self.id.clone());
+        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(Error::file("write back", &self.path))?;
+        self.reach(FailPoint::CaptureWritten)?;
+        let dir = match manifest.kind {
+            Kind::Fork => self.store.fork_dir(self.id.clone()),
+            Kind::User | Kind::Cache { .. } => self.store.snapshot_dir(self.id.clone()),
+        };
         fs::rename(&self.path, &dir.path).map_err(Error::file("rename", &self.path))?;
         let parent = self.store.snapshots_dir();
         File::open(&parent).and_then(|file| file.sync_all()).map_err(Error::file("write back", &parent))?;
+        self.reach(FailPoint::CaptureCommitted)?;
         Ok(dir)
     }
 }
@@ -327,7 +329,8 @@ impl SnapshotDir {
 
     /// Removes it and its tags, when nobody is restoring from it.
     pub fn remove(&self) -> Result<(), Error> {
-        let lock = File::open(self.path(name::LOCK)).map_err(|_| Error::NoSuchSnapshot(self.id.short().to_owned()))?;
+        // Made anew where a damaged one lacks it.
+        let lock = lock_of(&self.path).map_err(|_| Error::NoSuchSnapshot(self.id.short().to_owned()))?;
         lock.lock().map_err(Error::file("lock", &self.path))?;
         let _guard = self.store.exclusive()?;
         for tag in self.store.tags_of(&self.id)? {

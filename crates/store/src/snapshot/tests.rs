@@ -56,6 +56,15 @@ fn make(store: &Store, seed: u8) -> SnapshotDir {
     staging.commit(&manifest(seed, BTreeMap::from([(name::MEMORY.to_owned(), entry)]))).unwrap()
 }
 
+fn make_fork(store: &Store, seed: u8) -> SnapshotDir {
+    let staging = store.begin_snapshot(id(seed)).unwrap();
+    staging.commit(&Manifest { kind: Kind::Fork, ..manifest(seed, BTreeMap::new()) }).unwrap()
+}
+
+fn entries(store: &Store) -> usize {
+    fs::read_dir(store.snapshots_dir()).unwrap().count()
+}
+
 #[test]
 fn a_snapshot_is_found_by_tag_id_and_the_beginning_of_an_id_once_it_is_whole() {
     let (_dir, store) = store();
@@ -99,9 +108,51 @@ fn what_a_killed_maker_left_is_swept_and_what_a_live_one_makes_is_not() {
     fs::rename(&path, &kept).unwrap();
     drop(killed);
     fs::rename(&kept, &path).unwrap();
+    // Killed before it had a lock, or while what it had was removed.
+    let bare = store.snapshots_dir().join(format!("{}.gone", id(3)));
+    fs::create_dir(&bare).unwrap();
     store.sweep_snapshots().unwrap();
-    assert!(!path.exists());
+    assert!(!path.exists() && !bare.exists());
     assert!(live.path.exists());
+}
+
+#[test]
+fn the_snapshot_of_a_fork_is_found_by_its_whole_id_alone_and_goes_with_its_hold() {
+    let (_dir, store) = store();
+    let hold = store.hold_fork(&id(1)).unwrap();
+    store.sweep_snapshots().unwrap();
+    let fork = make_fork(&store, 1);
+    store.sweep_snapshots().unwrap();
+    assert_eq!(store.snapshot(&id(1)).unwrap().manifest().unwrap().kind, Kind::Fork);
+    assert!(store.snapshots().unwrap().is_empty());
+    assert!(matches!(store.find_snapshot(id(1).as_str()), Err(Error::NoSuchSnapshot(_))));
+    drop(hold);
+    assert!(!fork.path.exists());
+    assert!(matches!(store.snapshot(&id(1)), Err(Error::NoSuchSnapshot(_))));
+    assert_eq!(entries(&store), 0);
+}
+
+#[test]
+fn the_snapshot_of_a_fork_whose_command_was_killed_is_swept_once_nobody_restores_from_it() {
+    let (_dir, store) = store();
+    let fork = make_fork(&store, 1);
+    fs::write(fork.path.with_extension("hold"), "").unwrap();
+    let restoring = fork.hold().unwrap();
+    store.sweep_snapshots().unwrap();
+    assert_eq!(fork.manifest().unwrap().id, id(1));
+    drop(restoring);
+    store.sweep_snapshots().unwrap();
+    assert_eq!(entries(&store), 0);
+}
+
+#[test]
+fn a_snapshot_without_its_lock_can_be_removed() {
+    let (_dir, store) = store();
+    let snapshot = make(&store, 1);
+    fs::remove_file(snapshot.path(name::LOCK)).unwrap();
+    snapshot.remove().unwrap();
+    assert!(matches!(snapshot.remove(), Err(Error::NoSuchSnapshot(_))));
+    assert_eq!(entries(&store), 0);
 }
 
 #[test]

@@ -24,10 +24,10 @@ pub(super) fn run(args: CloneArgs, engine: &Engine) -> Result<ExitCode, Failure>
     args.children.check()?;
     let snapshot = engine.store().find_snapshot(&args.snapshot)?;
     if args.detach || args.children.count > 1 || args.children.exec.is_some() {
-        return start(&args.children, &snapshot, engine, None);
+        return start(&args.children, &snapshot, engine);
     }
     let manifest = snapshot.manifest()?;
-    let mut requests = requests(&args.children, &manifest, None)?;
+    let mut requests = requests(&args.children, &manifest)?;
     let mut request = requests.remove(0);
     request.spec.stdin = if args.interactive { Stdin::Carried } else { Stdin::Null };
     let (place, signals, show) = (Place::Foreground, Signals::Forwarded, Show::Nothing);
@@ -35,14 +35,9 @@ pub(super) fn run(args: CloneArgs, engine: &Engine) -> Result<ExitCode, Failure>
 }
 
 /// Starts VMs in the background, all at once, and says what became of each.
-pub(super) fn start(
-    args: &ChildArgs,
-    snapshot: &SnapshotDir,
-    engine: &Engine,
-    parent: Option<&str>,
-) -> Result<ExitCode, Failure> {
+pub(super) fn start(args: &ChildArgs, snapshot: &SnapshotDir, engine: &Engine) -> Result<ExitCode, Failure> {
     let manifest = snapshot.manifest()?;
-    let requests = requests(args, &manifest, parent)?;
+    let requests = requests(args, &manifest)?;
     let outcomes: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
         let one = |request: &RunRequest| {
             let id = owner::start(request, engine)?;
@@ -62,7 +57,7 @@ pub(super) fn start(
     Ok(code)
 }
 
-fn requests(args: &ChildArgs, manifest: &Manifest, parent: Option<&str>) -> Result<Vec<RunRequest>, Failure> {
+fn requests(args: &ChildArgs, manifest: &Manifest) -> Result<Vec<RunRequest>, Failure> {
     let mut ports = Vec::new();
     for port in &args.publish {
         ports.extend(PortMapping::parse(port)?);
@@ -77,10 +72,10 @@ fn requests(args: &ChildArgs, manifest: &Manifest, parent: Option<&str>) -> Resu
     let origin = Origin::Snapshot { id: manifest.id.clone(), env: args.env()? };
     let request = |number: u16| {
         let (id, fresh_name) = fresh()?;
-        let name: VmName = match (&args.name, parent) {
-            (Some(name), _) if args.count > 1 => format!("{name}-{number}").parse()?,
-            (Some(name), _) => name.parse()?,
-            (None, _) => fresh_name,
+        let name: VmName = match &args.name {
+            Some(name) if args.count > 1 => format!("{name}-{number}").parse()?,
+            Some(name) => name.parse()?,
+            None => fresh_name,
         };
         let hostname = args.hostname.clone();
         let removal = if args.rm || args.exec.is_some() { Removal::Automatic } else { Removal::Keep };

@@ -35,12 +35,12 @@ pub(super) fn snapshot(verb: SnapshotVerb, data_dir: &Path) -> Result<ExitCode, 
 pub(super) fn fork(args: ForkArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     args.children.check()?;
     let engine = settings::engine(data_dir)?;
-    let captured = capture(&engine, &args.vm, request(Kind::Fork, BTreeMap::new(), Quiesce::No)?)?;
-    let snapshot = engine.store().find_snapshot(captured.id.as_str())?;
-    let started = children::start(&args.children, &snapshot, &engine, Some(&args.vm));
-    // The children have links of their own to what they use.
-    snapshot.remove()?;
-    started
+    let request = request(Kind::Fork, BTreeMap::new(), Quiesce::No)?;
+    // Until the children have links of their own to what they use.
+    let _hold = engine.store().hold_fork(&request.id)?;
+    let captured = capture(&engine, &args.vm, request)?;
+    let snapshot = engine.store().snapshot(&captured.id)?;
+    children::start(&args.children, &snapshot, &engine)
 }
 
 /// Lets a running VM go back.
