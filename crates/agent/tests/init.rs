@@ -50,6 +50,8 @@ fn signals_reach_the_command() {
 #[test]
 fn a_real_time_signal_reaches_the_command() {
     let (mut child, _stdout) = ready("echo ready; read -r _");
+    // `wait` closes an input that the child still has: the shell would end by that.
+    let _stdin = child.stdin.take();
     fcvm_sys::guest::send_signal(child.id() as i32, 37).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(128 + 37));
 }
