@@ -11,7 +11,9 @@ use fcvm_proto::message::Exit;
 use fcvm_proto::plan;
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -21,8 +23,13 @@ pub(crate) struct Container {
     /// Its first process.
     pub(crate) pid: i32,
     pub(crate) env: Vec<String>,
+    /// Those variables of it that came with restores.
+    given: Vec<String>,
     pub(crate) workdir: String,
     pub(crate) user: String,
+    /// The numbers of that user.
+    owner: (u32, u32),
+    hostname: String,
     /// Names with their `CAP_` prefix.
     pub(crate) capabilities: Vec<String>,
     pub(crate) no_new_privileges: bool,
@@ -38,7 +45,7 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
     let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
     let root = Path::new(world::DIR).join("rootfs");
     let mut oci = plan.oci.clone();
-    let env = complete(&mut oci, &plan.user, &root)?;
+    let (env, owner) = complete(&mut oci, &plan.user, &root)?;
     let name = oci["process"]["args"][0].as_str().unwrap_or_default();
     find_program_in(&root, name, &env).map_err(|failure| Refusal::new(failure.code, failure.reason))?;
     if plan.init {
@@ -58,8 +65,11 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
     let container = Container {
         pid,
         env,
+        given: Vec::new(),
         workdir: text(&oci["process"]["cwd"]),
         user: plan.user.clone(),
+        owner,
+        hostname: text(&oci["hostname"]),
         capabilities: texts(&oci["process"]["capabilities"]["bounding"]),
         no_new_privileges: oci["process"]["noNewPrivileges"].as_bool().unwrap_or(false),
     };
@@ -83,8 +93,8 @@ fn crun(bundle: &Path) -> Command {
     command
 }
 
-/// Fills in what only the image knows: the user's numbers and home. Returns the environment.
-fn complete(oci: &mut Value, user: &str, root: &Path) -> Result<Vec<String>, Refusal> {
+/// Fills in what only the image knows: the user's numbers and home. Returns the environment and the numbers.
+fn complete(oci: &mut Value, user: &str, root: &Path) -> Result<(Vec<String>, (u32, u32)), Refusal> {
     let identity = user::resolve(root, user).map_err(|unknown| Refusal::new(126, unknown.to_string()))?;
     let mut env = texts(&oci["process"]["env"]);
     if !env.iter().any(|variable| variable.starts_with("HOME=")) {
@@ -92,7 +102,7 @@ fn complete(oci: &mut Value, user: &str, root: &Path) -> Result<Vec<String>, Ref
     }
     oci["process"]["user"] = json!({ "uid": identity.uid, "gid": identity.gid, "additionalGids": identity.groups });
     oci["process"]["env"] = json!(env);
-    Ok(env)
+    Ok((env, (identity.uid, identity.gid)))
 }
 
 fn texts(list: &Value) -> Vec<String> {
@@ -105,18 +115,42 @@ fn complaint() -> String {
     log.lines().last().map_or_else(|| "crun failed without a word".to_owned(), |line| format!("crun: {line}"))
 }
 
+/// Sets a variable, `NAME=VALUE`.
+fn put(env: &mut Vec<String>, variable: &str) {
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    env.retain(|known| name(known) != name(variable));
+    env.push(variable.to_owned());
+}
+
 impl Container {
-    /// Puts variables over those that later commands get.
-    pub(crate) fn override_env(&mut self, env: &[String]) {
-        let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
-        for variable in env {
-            self.env.retain(|known| name(known) != name(variable));
-            self.env.push(variable.clone());
+    /// Gives variables to later commands, over those that they had, and to the container in a file.
+    pub(crate) fn give(&mut self, env: &[String]) -> Result<()> {
+        if env.is_empty() {
+            return Ok(());
         }
+        for variable in env {
+            put(&mut self.env, variable);
+            put(&mut self.given, variable);
+        }
+        let dir = Path::new(world::DIR).join("given");
+        let text: String = self.given.iter().map(|variable| format!("{variable}\n")).collect();
+        // A file of its own each time: who reads the old one reads all of it. Its owner alone may read it.
+        let (new, path) = (dir.join("env.new"), dir.join("env"));
+        let _ = fs::remove_file(&new);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        let (uid, gid) = self.owner;
+        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+        Ok(fs::rename(new, path)?)
     }
 
-    /// Sets the host name that the container's processes see.
-    pub(crate) fn rename(&self, hostname: &str) -> Result<()> {
+    /// Sets the host name that the container's processes see, and the variable of it that later commands get.
+    pub(crate) fn rename(&mut self, hostname: &str) -> Result<()> {
+        let variable = |name: &str| format!("HOSTNAME={name}");
+        if self.env.contains(&variable(&self.hostname)) {
+            put(&mut self.env, &variable(hostname));
+        }
+        hostname.clone_into(&mut self.hostname);
         let namespace = fs::File::open(format!("/proc/{}/ns/uts", self.pid)).context("open its namespace")?;
         let hostname = hostname.to_owned();
         // A namespace is a thread's: this one enters and ends.

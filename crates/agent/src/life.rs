@@ -31,16 +31,16 @@ pub(crate) async fn live() -> Result<()> {
     let reaping = reaper.clone();
     let lives = async move {
         tokio::task::spawn_local(async move { reaping.run(deaths).await });
-        let (mut session, mut incoming, mut resumable) = fcvm_link::resumable(Role::Guest);
-        let way_out = way_out.map(|interface| interface.serve(session.clone()));
+        let (session, mut incoming, mut resumable) = fcvm_link::resumable(Role::Guest);
+        let way_out = way_out.map(|interface| interface.serve(session));
         let guest = Rc::new(Guest::new(plan.container, reaper));
         loop {
             tokio::task::spawn_local(guest.clone().serve(incoming));
             let delta = one_life(&mut link, &mut resumable).await?;
-            // The streams of the old life end here, and what hangs on them.
-            drop(resumable);
-            (session, incoming, resumable) = fcvm_link::resumable(Role::Guest);
+            let (session, heard, renewed) = fcvm_link::resumable(Role::Guest);
             let report = wake::wake(&delta, &guest, way_out.as_ref(), &session).await;
+            // The streams of the old life end here, and what hangs on them.
+            (incoming, resumable) = (heard, renewed);
             link.report(&report).await?;
             if let RestoreReport::Failed { step, reason } = report {
                 bail!("waking up failed at {step}: {reason}");

@@ -7,9 +7,10 @@ use crate::reaper::Reaper;
 use crate::{cgroup, dial, exec, power};
 use anyhow::{Context, Result};
 use fcvm_link::{Incoming, Opened, Stream};
-use fcvm_proto::message::{Done, HostRequest, ProcessEvent};
+use fcvm_proto::message::{Done, HostRequest, ProcessEvent, Time};
 use fcvm_proto::plan;
 use fcvm_proto::restore::Delta;
+use serde::Serialize;
 use std::cell::RefCell;
 use std::rc::Rc;
 use tokio::sync::Notify;
@@ -64,8 +65,8 @@ impl Guest {
             self.plan.replace(plan.clone());
         }
         if let Some(container) = self.container.borrow_mut().as_mut() {
-            container.override_env(&delta.env);
             container.rename(&delta.hostname).context("rename the container's host")?;
+            container.give(&delta.env).context("write the variables that were given")?;
         }
         Ok(())
     }
@@ -102,6 +103,11 @@ impl Guest {
                 let written = tokio::task::spawn_blocking(rustix::fs::sync).await;
                 let done = written.map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok);
                 reply(stream, &done).await;
+            }
+            Ok(HostRequest::Clock { shift_ns }) => {
+                // Whether it did is what the answer tells.
+                let _ = fcvm_sys::guest::shift_clock(shift_ns);
+                reply(stream, &Time { now_ns: crate::wake::now_ns() }).await;
             }
             Ok(HostRequest::PowerOff) => {
                 let done = power::settle().map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok);
@@ -165,9 +171,9 @@ impl Guest {
 }
 
 /// Answers with one message and waits until the host has seen it.
-async fn reply(stream: Stream, done: &Done) {
+async fn reply(stream: Stream, answer: &impl Serialize) {
     let (sender, mut receiver) = stream.split();
-    if sender.message(done).await.is_ok() {
+    if sender.message(answer).await.is_ok() {
         sender.finish();
         let _ = receiver.recv().await;
     }

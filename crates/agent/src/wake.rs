@@ -17,7 +17,6 @@ pub(crate) async fn wake(delta: &Delta, guest: &Guest, way_out: Option<&WayOut>,
     if let Some(way_out) = way_out {
         receipt.connections = way_out.renew(session.clone()).await;
     }
-    receipt.clock_ns = now_ns();
     RestoreReport::Restored(receipt)
 }
 
@@ -50,7 +49,7 @@ fn identity() -> Result<(String, String)> {
     Ok((hostname, machine_id.trim_end().to_owned()))
 }
 
-fn now_ns() -> i64 {
+pub(crate) fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

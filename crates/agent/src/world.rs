@@ -20,7 +20,7 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
         boot::load_module("tun.ko")?;
     }
     enter_system(&plan.disks.system)?;
-    for name in ["image", "scratch", "rootfs", "bundle"] {
+    for name in ["image", "scratch", "rootfs", "bundle", "given"] {
         fs::create_dir_all(Path::new(DIR).join(name)).with_context(|| format!("make {DIR}/{name}"))?;
     }
     attach(&plan.disks.image, "/run/fcvm/image", "erofs", MountFlags::RDONLY, c"")?;

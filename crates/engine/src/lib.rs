@@ -5,6 +5,7 @@
 
 pub mod attachment;
 mod cache;
+mod clock;
 mod control;
 mod error;
 mod link;

@@ -2,7 +2,8 @@
 
 use crate::Error;
 use fcvm_link::{Ended, Incoming, Resumable, Role, Session, greeting};
-use fcvm_proto::message::{Hello, Verdict};
+use fcvm_proto::message::{Done, Hello, HostRequest, Verdict};
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -105,4 +106,20 @@ async fn go_on(halves: &mut Halves, resumable: &mut Resumable, hello: &Hello) ->
         return Err(reason);
     }
     resumable.resume(&greeted.positions).map_err(|error| error.to_string())
+}
+
+/// Has the guest do what carries nothing.
+pub(crate) async fn ask(session: &Session, request: &HostRequest) -> Result<(), Error> {
+    match answer(session, request).await? {
+        Done::Ok => Ok(()),
+        Done::Failed(reason) => Err(Error::Refused(reason)),
+    }
+}
+
+/// Asks the guest for one message.
+pub(crate) async fn answer<T: DeserializeOwned>(session: &Session, request: &HostRequest) -> Result<T, Error> {
+    let (sender, mut receiver) = session.open(request).map_err(|_| Error::Lost)?.split();
+    let item = receiver.recv().await.map_err(crate::control::refused)?.ok_or(Error::Lost)?;
+    sender.finish();
+    item.message().map_err(|error| Error::Refused(format!("the guest answered nonsense: {error}")))
 }

@@ -110,6 +110,13 @@ pub enum HostRequest {
         #[serde(default)]
         all: bool,
     },
+    /// Moves the guest's clock by so many nanoseconds; the guest answers with the [`Time`] that it has then. Being
+    /// relative, it is right however long it travels.
+    Clock {
+        /// 0: only asks.
+        #[serde(default)]
+        shift_ns: i64,
+    },
     /// Syncs, unmounts and powers the machine off. The guest answers with [`Done`] when file systems are clean.
     PowerOff,
 }
@@ -162,6 +169,13 @@ pub enum Done {
     Ok,
     /// It was not; the reason is for people.
     Failed(String),
+}
+
+/// What a guest's clock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Time {
+    /// Nanoseconds since 1970.
+    pub now_ns: i64,
 }
 
 /// A command to run in the guest.

@@ -50,8 +50,6 @@ pub struct Receipt {
     pub epoch: String,
     /// How far its clock was from the host's before it was set, in nanoseconds; negative: behind.
     pub clock_before_ns: i64,
-    /// Its clock when it reported, in nanoseconds since 1970.
-    pub clock_ns: i64,
     /// The first 16 bytes of its random pool after that was seeded anew, as hex: proof that no other has the same.
     pub random: String,
     /// Its host name, as the kernel says it.

@@ -118,7 +118,6 @@ fn restores(samples: &mut Samples) {
     let receipt = Receipt {
         epoch: "3a1f1a0e-5a0e-4a56-9d3c-0d4f5f6a7b8c".into(),
         clock_before_ns: -5_000_000_000,
-        clock_ns: 1_795_000_000_123_456_999,
         random: "a1b2".into(),
         hostname: "web-2".into(),
         machine_id: "0123456789abcdef0123456789abcdef".into(),
@@ -135,6 +134,8 @@ fn requests(samples: &mut Samples) {
     samples.is("start", HostRequest::Start);
     samples.is("attach", HostRequest::Attach);
     samples.is("quiesce", HostRequest::Quiesce);
+    samples.is("clock", HostRequest::Clock { shift_ns: -20_000_000 });
+    samples.is("time", Time { now_ns: 1_795_000_000_123_456_789 });
     let least = Exec { command: vec!["true".into()], ..Exec::default() };
     samples.means("exec-least", HostRequest::Exec(least));
     let exec = Exec {
@@ -257,7 +258,7 @@ fn all_messages_have_samples(
     }
     match host {
         HostRequest::Start | HostRequest::Exec(_) | HostRequest::Dial(_) | HostRequest::Kill { .. } => {}
-        HostRequest::Attach | HostRequest::Quiesce | HostRequest::PowerOff => {}
+        HostRequest::Attach | HostRequest::Quiesce | HostRequest::Clock { .. } | HostRequest::PowerOff => {}
     }
     match session {
         SessionMessage::Park | SessionMessage::Parked => {}

@@ -138,7 +138,13 @@ pub(crate) struct ChildArgs {
 
 impl ChildArgs {
     pub(crate) fn env(&self) -> Result<Vec<String>, Failure> {
-        environment(&self.env_file, &self.env)
+        let env = environment(&self.env_file, &self.env)?;
+        // The container gets them in a file, a line each.
+        if let Some(broken) = env.iter().find(|variable| variable.contains('\n')) {
+            let name = broken.split('=').next().unwrap_or_default();
+            return Err(Failure::new(format!("the variable {name} has a line break; a clone is given single lines")));
+        }
+        Ok(env)
     }
 
     /// Refuses what cannot be had.

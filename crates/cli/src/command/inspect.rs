@@ -120,6 +120,8 @@ fn describe_vm(record: &VmRecord) -> Value {
             "Monitor": record.monitor.as_ref().map(|monitor| monitor.backend.clone()),
             "Accel": record.monitor.as_ref().map(|monitor| monitor.accel.clone()),
             "Why": record.monitor.as_ref().map(|monitor| monitor.reason.clone()),
+            "Snapshot": record.restored.as_ref().map_or("", |restored| restored.snapshot.as_str()),
+            "Receipt": record.restored.as_ref().and_then(|restored| restored.receipt.as_ref()),
         },
     })
 }

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 /// Where the agent keeps what the container is made of.
 const AGENT_DIR: &str = "/run/fcvm";
+/// Where the container finds what its machine was given when it was restored.
+const GIVEN: &str = "/run/fcvm";
 
 pub(super) fn configuration(spec: &VmSpec, process: Process, hostname: &str) -> Value {
     let asked = &spec.container;
@@ -89,6 +91,13 @@ fn mounts(asked: &ContainerSpec) -> Vec<Value> {
             ["nosuid", "nodev"].into_iter().chain(tmpfs.options.iter().map(String::as_str)).collect();
         mounts.push(mount(&tmpfs.path, "tmpfs", "tmpfs", &options));
     }
+    // What a clone is given appears here. After the others, which may lie below it.
+    mounts.push(mount(
+        GIVEN,
+        "bind",
+        &format!("{AGENT_DIR}/given"),
+        &["bind", "rprivate", "ro", "nosuid", "noexec", "nodev"],
+    ));
     mounts
 }
 

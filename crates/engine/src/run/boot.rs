@@ -6,7 +6,7 @@ use crate::error::in_full;
 use crate::link::GuestLink;
 use crate::snapshot::capture::MachineFiles;
 use crate::snapshot::clone::{Lent, delta, first_request, lend};
-use crate::{Engine, Error};
+use crate::{Engine, Error, clock};
 use fcvm_link::Incoming;
 use fcvm_link::greeting::{self, GreetingError};
 use fcvm_net::Published;
@@ -135,15 +135,17 @@ impl Engine {
             Err(_) => return Err(failed(silence(), &machine)),
         };
         let receipt = check(report, &delta, container)?;
+        let (generation, greeted) = (hello.generation, halves.start(hello));
+        let clock = tokio::time::timeout(GREETING, clock::set(greeted.link.session())).await;
         let receipt = Receipt {
-            clock_after_ns: receipt.clock_ns.saturating_sub(now_ns()),
+            clock_after_ns: clock.map_err(|_| failed(silence(), &machine))??,
             clock_before_ns: receipt.clock_before_ns,
             epoch: receipt.epoch,
             random: receipt.random,
             hostname: receipt.hostname,
             machine_id: receipt.machine_id,
             connections: receipt.connections,
-            generation: hello.generation,
+            generation,
             restore_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
         };
         vm.update(|record| {
@@ -151,7 +153,7 @@ impl Engine {
                 restored.receipt = Some(receipt);
             }
         })?;
-        Ok((machine, halves.start(hello)))
+        Ok((machine, greeted))
     }
 }
 
@@ -203,18 +205,11 @@ fn check(
     if receipt.random.len() != 32 || !receipt.random.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return wrong("random pool", "it gave no bytes".to_owned());
     }
-    let off = receipt.clock_ns.saturating_sub(now_ns()).unsigned_abs();
-    if Duration::from_nanos(off) > CLOCK {
-        return wrong("clock", format!("it is off by {} ms", off / 1_000_000));
-    }
     if (container == ContainerState::Running) != receipt.container.is_some() {
         return wrong("container", "it does not run, although it ran in the snapshot".to_owned());
     }
     Ok(receipt)
 }
-
-/// How far a restored clock may be off: its report takes a while on a busy host.
-const CLOCK: Duration = Duration::from_secs(5);
 
 fn record_monitor(vm: &mut OwnedVm, machine: &Machine) -> Result<(), Error> {
     let process = Owner::of(machine.pid()).unwrap_or(Owner { pid: machine.pid(), start_time: 0 });

@@ -5,7 +5,7 @@ use super::container::{ContainerEnd, pump_input, pump_output};
 use super::{Hold, RunObserver, RunOutcome, advance, now_ns};
 use crate::control::{Ask, CaptureAnswer, Control};
 use crate::error::in_full;
-use crate::link::GuestLink;
+use crate::link::{GuestLink, ask};
 use crate::snapshot::capture::{Live, MachineFiles};
 use crate::{Attachment, Engine, Error, Output};
 use bytes::Bytes;
@@ -311,18 +311,6 @@ async fn power_off(session: &Session, machine: &mut Machine, removal: Removal) {
         }
     }
     machine.kill().await;
-}
-
-/// Asks the guest for something that carries nothing.
-pub(crate) async fn ask(session: &Session, request: &HostRequest) -> Result<(), Error> {
-    let (sender, mut receiver) = session.open(request).map_err(|_| Error::Lost)?.split();
-    let item = receiver.recv().await.map_err(crate::control::refused)?.ok_or(Error::Lost)?;
-    sender.finish();
-    match item.message() {
-        Ok(Done::Ok) => Ok(()),
-        Ok(Done::Failed(reason)) => Err(Error::Refused(reason)),
-        Err(error) => Err(Error::Refused(format!("the guest answered nonsense: {error}"))),
-    }
 }
 
 fn translation(spec: &VmSpec) -> Option<Translation> {

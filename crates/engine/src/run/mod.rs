@@ -12,7 +12,6 @@ mod prepare;
 
 pub(crate) use boot::{Awake, Booted};
 pub(crate) use container::{piece, pump_input};
-pub(crate) use drive::ask;
 pub(crate) use prepare::{Beginning, CacheUse, Hold, Prepared, host_facts};
 
 use crate::control::{Ask, CaptureAnswer, Control};

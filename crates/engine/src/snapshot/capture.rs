@@ -7,9 +7,9 @@
 //! A failure at any point leaves the machine running and no half snapshot.
 
 use super::{CaptureRequest, Captured, Quiesce};
-use crate::link::GuestLink;
-use crate::run::{ask, now_ns};
-use crate::{Engine, Error};
+use crate::link::{GuestLink, ask};
+use crate::run::now_ns;
+use crate::{Engine, Error, clock};
 use fcvm_proto::message::HostRequest;
 use fcvm_store::snapshot::{ContainerState, FileEntry, Kind, Manifest, SavedMachine, Source, Staging, digest, name};
 use fcvm_store::{FailPoint, VmRecord, sparse};
@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 
 /// How long a guest may take to write back what it holds.
 const QUIESCE: Duration = Duration::from_secs(30);
+
+/// How long a guest that goes on may take to say its time.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The files of a machine that runs.
 #[derive(Clone, Debug)]
@@ -115,6 +118,12 @@ impl Engine {
         let saved = pause(live, copying, &staging).await;
         let paused = begun.elapsed();
         drop(parked);
+        // Its clock stood still as long as it did. That this fails is no reason to lose the snapshot.
+        match tokio::time::timeout(PATIENCE, clock::set(live.link.session())).await {
+            Ok(Ok(off_ns)) => tracing::debug!(off_ns, "the clock goes on"),
+            Ok(Err(error)) => tracing::warn!(%error, "the clock was not set after a pause"),
+            Err(_) => tracing::warn!("the guest did not say its time after a pause"),
+        }
         let (devices, pages) = saved?;
         let manifest = describe(live, request, at_ns, paused);
         Ok(Taken { staging, files: live.files.clone(), devices, pages, manifest })

@@ -8,7 +8,7 @@ mod port;
 mod signal;
 mod tun;
 
-pub use clock::set_clock;
+pub use clock::{set_clock, shift_clock};
 pub use clone::{Cloned, clone_sibling};
 pub use entropy::add_entropy;
 pub use inherited::take_inherited;
