@@ -110,7 +110,19 @@ impl Host {
     /// Waits until no process is left; panics if one stays.
     #[track_caller]
     pub fn await_silence(&self) {
-        traces::await_silence(&self.data());
+        traces::await_silence(&self.data(), &[]);
+    }
+
+    /// Waits until no process is left but those of these VMs, and asserts that there are no other VMs.
+    #[track_caller]
+    pub fn await_only(&self, vms: &[&str]) {
+        let pids = |vm: &&str| self.fcvm(["inspect", "--format", "{{.State.Pid}} {{.Vm.MonitorPid}}", vm]).ok().text();
+        let pids: Vec<String> = vms.iter().map(pids).collect();
+        let pids: Vec<i32> =
+            pids.iter().flat_map(|pair| pair.split(' ')).map(|pid| pid.parse().expect("a number")).collect();
+        traces::await_silence(&self.data(), &pids);
+        let listed = self.fcvm(["ps", "-a", "--format", "{{.Names}}"]).ok().text();
+        assert_eq!(listed.lines().collect::<Vec<_>>(), vms);
     }
 }
 

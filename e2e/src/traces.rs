@@ -43,11 +43,12 @@ fn belonging(pid: i32, data: &Path) -> Option<Process> {
     (named(&arguments) || environment() || opened()).then(|| Process { pid, command: command() })
 }
 
-/// Waits until no process is left; panics if one stays.
+/// Waits until no process is left but these; panics if one stays.
 #[track_caller]
-pub(crate) fn await_silence(data: &Path) {
+pub(crate) fn await_silence(data: &Path, but: &[i32]) {
     loop {
-        let left = processes(data);
+        let mut left = processes(data);
+        left.retain(|process| !but.contains(&process.pid));
         let Some(process) = left.first() else { return };
         // One that has ended since is what is waited for.
         let Ok(pidfd) = pidfd_open(Pid::from_raw(process.pid).expect("a number of /proc"), PidfdFlags::empty()) else {

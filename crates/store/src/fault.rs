@@ -87,6 +87,8 @@ points! {
     CaptureWritten = "capture-written",
     /// A snapshot can be found; who asked for it has not been told.
     CaptureCommitted = "capture-committed",
+    /// The machine of a rewind runs beside the one whose place it is to take.
+    RewindAwake = "rewind-awake",
 }
 
 impl fmt::Display for FailPoint {

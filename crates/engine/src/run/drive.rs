@@ -18,7 +18,7 @@ use fcvm_spec::{NetworkMode, Removal, Signal, SnapshotId, VmSpec};
 use fcvm_store::log::LogWriter;
 use fcvm_store::snapshot::ContainerState;
 use fcvm_store::{FailPoint, OwnedVm, VmRecord};
-use fcvm_vmm::Machine;
+use fcvm_vmm::{Choice, Machine};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -100,22 +100,34 @@ impl Engine {
         id: &SnapshotId,
     ) -> Result<(), Error> {
         let before = vm.record().clone();
-        let begun = match self.boot_next(vm, life.machine.choice(), id).await {
-            Ok(awake) => Life::begin(vm, awake, None, attachment.output.clone()).await,
-            Err(error) => Err(error),
-        };
-        let next = match begun {
-            Ok(next) => next,
+        match self.next_life(vm, life.machine.choice(), attachment, id).await {
+            Ok(next) => {
+                let mut old = std::mem::replace(life, next);
+                old.abort();
+                old.machine.kill().await;
+                Ok(())
+            }
             Err(error) => {
                 vm.update(|record| *record = before)?;
-                return Err(error);
+                Err(error)
             }
-        };
-        let mut old = std::mem::replace(life, next);
-        old.abort();
-        old.machine.kill().await;
+        }
+    }
+
+    /// All of a rewind that can fail.
+    async fn next_life(
+        &self,
+        vm: &mut OwnedVm,
+        choice: &Choice,
+        attachment: &Attachment,
+        id: &SnapshotId,
+    ) -> Result<Life, Error> {
+        let awake = self.boot_next(vm, choice, id).await?;
+        let next = Life::begin(vm, awake, None, attachment.output.clone()).await?;
+        vm.update(|record| record.started_ns = Some(now_ns()))?;
+        self.reach(FailPoint::RewindAwake)?;
         vm.dir().take_over_next()?;
-        Ok(vm.update(|record| record.started_ns = Some(now_ns()))?)
+        Ok(next)
     }
 }
 
