@@ -78,6 +78,11 @@ pub fn edition_archive(dir: &Path, edition: &str) -> PathBuf {
     archive::write(&dir.join(format!("busybox-{edition}.tar")), BUSYBOX, &config, &[busybox_layer()])
 }
 
+/// Writes a `docker-archive:` of an image for machines that are not this one, and returns its path.
+pub fn foreign_archive(dir: &Path) -> PathBuf {
+    archive::write_for("s390x", &dir.join("foreign.tar"), "localhost/foreign:test", &json!({}), &[busybox_layer()])
+}
+
 /// Writes a `docker-archive:` whose only layer has files of these names, whatever is in them, and returns its path.
 pub fn hostile_archive(dir: &Path, names: &[&str]) -> PathBuf {
     let mut layer = tar::Builder::new(Vec::new());

@@ -9,7 +9,7 @@ mod program;
 mod registry;
 mod traces;
 
-pub use fixture::{BUSYBOX, DEBIAN, busybox_archive, edition_archive, hostile_archive};
+pub use fixture::{BUSYBOX, DEBIAN, busybox_archive, edition_archive, foreign_archive, hostile_archive};
 pub use host::{Host, Run, free_port, sha256};
 pub use program::{Finished, Started};
 pub use registry::{Access, PASSWORD, Registry, USER, copy_image};
