@@ -4,14 +4,13 @@
 //! What makes two runs of a kind is [`LaunchShape`]: all that shapes the machine before there is a container. The
 //! container itself, its command, environment and limits, is told to the guest when it wakes up, so it is not in the key.
 
-use crate::run::{Awake, Booted, now_ns};
+use crate::run::now_ns;
 use crate::snapshot::capture::{Copy, Keep, Live};
 use crate::snapshot::{CaptureRequest, Quiesce};
 use crate::{Engine, Error};
 use fcvm_artifacts::Set;
-use fcvm_spec::{NetworkMode, SnapshotId, VmSpec};
-use fcvm_store::snapshot::{CacheClaim, ContainerState, Kind, SnapshotDir};
-use fcvm_store::{OwnedVm, VmRecord};
+use fcvm_spec::{ContainerSpec, HealthSpec, NetworkMode, SnapshotId, VmSpec};
+use fcvm_store::snapshot::{CacheClaim, Kind, SnapshotDir};
 use fcvm_vmm::Choice;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -54,10 +53,9 @@ pub(crate) enum Cache {
     Off,
 }
 
-impl CacheKey {
-    /// Computes the kind of a run.
-    pub(crate) fn of(spec: &VmSpec, image: &str, set: &Set, choice: &Choice) -> Self {
-        let shape = LaunchShape {
+impl<'a> LaunchShape<'a> {
+    fn of(spec: &'a VmSpec, image: &'a str, set: &Set, choice: &Choice) -> Self {
+        Self {
             generation: GENERATION,
             image,
             kernel: names(&set.kernel),
@@ -69,8 +67,64 @@ impl CacheKey {
             backend: choice.backend.to_string(),
             accel: choice.accel.to_string(),
             processor: choice.processor(),
+        }
+    }
+}
+
+/// All that shapes a machine until its container is well for the first time. Names, labels, ports of the host and what
+/// only matters at the end are not in it.
+#[derive(Debug, Serialize)]
+struct WarmShape<'a> {
+    launch: &'a str,
+    container: ContainerSpec,
+    health: &'a HealthSpec,
+}
+
+/// What becomes of a machine whose container is well for the first time.
+#[derive(Debug, Default)]
+pub(crate) enum Warm {
+    /// Nothing.
+    #[default]
+    Unused,
+    /// Later runs of this kind start from it.
+    Cached(CacheKey, CacheClaim),
+    /// It was all that was wanted: it is captured, and the run ends.
+    Wanted(CaptureRequest, Option<CacheClaim>),
+}
+
+/// Whether a run makes what the cache does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Making {
+    Allowed,
+    No,
+}
+
+impl CacheKey {
+    /// Computes the kind of a run.
+    pub(crate) fn of(spec: &VmSpec, image: &str, set: &Set, choice: &Choice) -> Self {
+        Self::digest(&LaunchShape::of(spec, image, set, choice))
+    }
+
+    /// Computes the kind of a run whose container has become well.
+    pub(crate) fn warm(&self, spec: &VmSpec) -> Self {
+        let container = ContainerSpec {
+            hostname: None,
+            labels: BTreeMap::new(),
+            stop_signal: None,
+            stop_timeout: None,
+            log_max_size: None,
+            ..spec.container.clone()
         };
-        let text = serde_json::to_vec(&shape).expect("a shape is plain data");
+        Self::digest(&WarmShape { launch: &self.0, container, health: &spec.health })
+    }
+
+    /// The name in `caches`.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn digest(shape: &impl Serialize) -> Self {
+        let text = serde_json::to_vec(shape).expect("a shape is plain data");
         Self(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
@@ -83,11 +137,14 @@ fn names(path: &Path) -> Vec<String> {
 
 impl Engine {
     /// Looks up what there is for a run. A cache that cannot be read is as none.
-    pub(crate) fn look_up(&self, key: CacheKey) -> Cache {
+    pub(crate) fn look_up(&self, key: CacheKey, making: Making) -> Cache {
         match self.store().cached(&key.0) {
             Ok(Some(snapshot)) => return Cache::Hit(key, snapshot),
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "the cache cannot be read"),
+        }
+        if making == Making::No {
+            return Cache::Off;
         }
         match self.store().claim_cache(&key.0) {
             Ok(Some(claim)) => Cache::Miss(key, claim),
@@ -102,15 +159,16 @@ impl Engine {
         }
     }
 
-    /// Takes a machine whose container has not started into the cache. That it fails is no reason not to run. What is
-    /// returned ends when all is written.
+    /// Takes a machine into the cache. That it fails is no reason not to run. What is returned ends when all is written.
     pub(crate) async fn fill(
         &self,
-        vm: &OwnedVm,
-        booted: &Booted,
+        live: &Live<'_>,
+        when: Copy,
         (key, claim): (CacheKey, CacheClaim),
     ) -> Option<JoinHandle<()>> {
-        let taken = self.take_for_cache(vm.record(), booted, &key).await;
+        let kind = Kind::Cache { key: key.0 };
+        let request = CaptureRequest { id: snapshot_id(), kind, labels: BTreeMap::new(), quiesce: Quiesce::No };
+        let taken = self.take(live, request, when).await;
         let taken = taken.inspect_err(|error| tracing::warn!(%error, "this run was not taken into the cache")).ok()?;
         let (store, room) = (self.store().clone(), self.settings().cache_room);
         Some(tokio::task::spawn_blocking(move || {
@@ -124,25 +182,19 @@ impl Engine {
         }))
     }
 
-    async fn take_for_cache(
-        &self,
-        record: &VmRecord,
-        booted: &Booted,
-        key: &CacheKey,
-    ) -> Result<crate::snapshot::capture::Taken, Error> {
-        let Awake { machine, link, files, .. } = &booted.awake;
-        let live = Live { record, machine, link, files, container: ContainerState::Unstarted };
-        let request = CaptureRequest {
-            id: snapshot_id(),
-            kind: Kind::Cache { key: key.0.clone() },
-            labels: BTreeMap::new(),
-            quiesce: Quiesce::No,
-        };
-        self.take(&live, request, Copy::AtOnce).await
+    /// Captures a machine that was wanted for nothing else.
+    pub(crate) async fn capture_wanted(&self, live: &Live<'_>, wanted: Warm) -> Result<(), Error> {
+        let Warm::Wanted(request, claim) = wanted else { return Ok(()) };
+        let captured = self.capture(live, request).await?;
+        if let Some(claim) = claim {
+            claim.fill(&captured.id)?;
+            self.store().evict_caches(self.settings().cache_room)?;
+        }
+        Ok(())
     }
 }
 
-fn snapshot_id() -> SnapshotId {
+pub(crate) fn snapshot_id() -> SnapshotId {
     let mut random = crate::run::host_facts().entropy;
     // Two in one moment differ even if the pool were broken.
     for (byte, time) in random.iter_mut().zip(now_ns().to_le_bytes()) {

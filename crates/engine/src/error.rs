@@ -95,6 +95,21 @@ pub enum Error {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// A machine that was wanted with its container well did not become so.
+    #[error("the container did not become healthy; its check said: {said:?}")]
+    NotWell {
+        /// The beginning of what the last check said.
+        said: String,
+    },
+    /// A machine that was wanted with its container well lost it before.
+    #[error("the container ended with code {code} before a snapshot of it could be made")]
+    EndedFirst {
+        /// Its code.
+        code: u8,
+    },
+    /// Another process makes what was wanted.
+    #[error("another process is preparing the same snapshot; try again when it is done")]
+    BeingPrepared,
     /// Two things went wrong, the second while the first was being mended.
     #[error("{first}; and then: {then}")]
     Twice {

@@ -8,6 +8,7 @@ mod cache;
 mod clock;
 mod control;
 mod error;
+mod health;
 mod link;
 mod ops;
 pub mod plan;
@@ -17,8 +18,8 @@ pub mod snapshot;
 
 pub use attachment::{Attachment, CHANNEL_DEPTH, Output};
 pub use error::Error;
-pub use ops::{ExecOutcome, Remove};
-pub use run::{Publish, RunObserver, RunOutcome, RunRequest};
+pub use ops::{ExecOutcome, Remove, WaitFor};
+pub use run::{Goal, Publish, RunObserver, RunOutcome, RunRequest};
 pub use settings::Settings;
 
 use fcvm_artifacts::Artifacts;

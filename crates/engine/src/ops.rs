@@ -5,9 +5,9 @@ use crate::run::{piece, pump_input};
 use crate::{Attachment, Engine, Error};
 use fcvm_link::{Lane, Receiver};
 use fcvm_proto::message::{Done, Exec, ProcessEvent};
-use fcvm_spec::{Signal, VmId};
-use fcvm_store::VmDir;
+use fcvm_spec::{Phase, Signal, VmId};
 use fcvm_store::log::Source;
+use fcvm_store::{HealthRecord, HealthStatus, VmDir};
 use std::time::Duration;
 
 /// How a command in a VM ended.
@@ -24,6 +24,15 @@ pub enum ExecOutcome {
     },
     /// Nobody reads its output any more.
     Unread,
+}
+
+/// What a VM that runs is waited for to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// Its container runs.
+    Running,
+    /// This is said of its health.
+    Health(HealthStatus),
 }
 
 /// Which VMs `remove` takes.
@@ -69,6 +78,12 @@ impl Engine {
         Ok(dir.id().clone())
     }
 
+    /// Asks once whether a VM's container is well; none where nothing says how that is told.
+    pub async fn check_health(&self, vm: &str) -> Result<Option<HealthRecord>, Error> {
+        let dir = self.store().find_vm(vm)?;
+        connect(&dir, vm).await?.ask(&Command::Check).await
+    }
+
     /// Waits until a VM's container has ended, and returns its exit code.
     pub async fn wait(&self, vm: &str) -> Result<u8, Error> {
         let dir = self.store().find_vm(vm)?;
@@ -88,6 +103,27 @@ impl Engine {
         }
         let ended = dir.record()?.ended;
         ended.map(|ended| ended.code).ok_or_else(|| Error::NotRunning(vm.to_owned()))
+    }
+
+    /// Waits until a VM that has not ended is like this.
+    pub async fn wait_for(&self, vm: &str, wanted: WaitFor) -> Result<(), Error> {
+        // As podman's: nobody tells when a record changes.
+        const PAUSE: Duration = Duration::from_millis(50);
+        let dir = self.store().find_vm(vm)?;
+        loop {
+            let record = dir.record()?;
+            let is_there = match wanted {
+                WaitFor::Running => record.phase == Phase::Running,
+                WaitFor::Health(status) => record.health.is_some_and(|health| health.status == status),
+            };
+            if is_there && record.ended.is_none() {
+                return Ok(());
+            }
+            if record.ended.is_some() || !dir.is_owned() {
+                return Err(Error::NotRunning(vm.to_owned()));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Removes a VM and all that it left.

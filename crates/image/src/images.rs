@@ -1,6 +1,7 @@
 //! The façade: an image for a reference, whatever it takes. What it takes is in the neighbours.
 
 use crate::convert::Conversion;
+use crate::health::HealthCheck;
 use crate::reference::{Name, Reference, ShortName};
 use crate::registries::Registries;
 use crate::store::{Claim, Meaning, Origin};
@@ -23,6 +24,8 @@ pub struct Image {
     pub manifest: Option<String>,
     /// What its author says about running it.
     pub config: ImageConfiguration,
+    /// How its author says that it can be told whether it is well: Docker's `HEALTHCHECK`.
+    pub health: Option<HealthCheck>,
     /// The read-only EROFS disk with its files.
     pub disk: PathBuf,
     /// The disk's size in bytes, without holes.

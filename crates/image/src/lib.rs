@@ -18,6 +18,7 @@ mod directory;
 #[cfg(test)]
 mod disk_reader;
 mod error;
+mod health;
 mod images;
 mod layer;
 mod manifest;
@@ -31,6 +32,7 @@ mod transport;
 pub use digest::{Digest, NotADigest};
 pub use directory::directory_key;
 pub use error::Error;
+pub use health::HealthCheck;
 pub use images::{Archive, Image, Images};
 pub use layer::Limits;
 pub use options::{Credentials, Platform, PullOptions, PullPolicy, RegistrySettings, Tls};

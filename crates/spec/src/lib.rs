@@ -4,6 +4,7 @@
 //! What is done with it is decided in the `engine` room.
 
 pub mod container;
+pub mod health;
 pub mod id;
 pub mod lifecycle;
 pub mod network;
@@ -13,6 +14,7 @@ pub mod unit;
 mod vm;
 
 pub use container::{ContainerSpec, HostEntry, Tmpfs, Ulimit};
+pub use health::{HealthAsked, HealthCommand, HealthSpec, HealthUrl};
 pub use id::{SnapshotId, VmId, VmName};
 pub use lifecycle::Phase;
 pub use network::NetworkMode;

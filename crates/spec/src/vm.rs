@@ -1,6 +1,6 @@
 //! The one description of a VM.
 
-use crate::{ContainerSpec, MiB, NetworkMode, PortMapping, VmId, VmName};
+use crate::{ContainerSpec, HealthSpec, MiB, NetworkMode, PortMapping, VmId, VmName};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -32,6 +32,9 @@ pub struct VmSpec {
     pub stdin: Stdin,
     /// Whether a snapshot may be made or used for it.
     pub snapshot: SnapshotPolicy,
+    /// How it is told whether the container is well.
+    #[serde(default)]
+    pub health: HealthSpec,
 }
 
 /// What a container's root is made of.

@@ -36,7 +36,7 @@ mod sweep;
 mod vm;
 
 pub use fault::{FailPoint, Faults, NotAFault};
-pub use record::{Ended, Monitor, Owner, Receipt, Restored, VmRecord};
+pub use record::{Ended, Health, HealthRecord, HealthStatus, Monitor, Owner, Receipt, Restored, VmRecord};
 pub use sweep::Swept;
 pub use vm::{OwnedVm, VmDir};
 

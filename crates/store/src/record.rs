@@ -2,6 +2,7 @@
 
 use fcvm_spec::{Phase, PortMapping, SnapshotId, VmSpec};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The record of one VM. Its owner alone writes it; what a later version adds has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +33,59 @@ pub struct VmRecord {
     /// What it was restored from, if it did not boot.
     #[serde(default)]
     pub restored: Option<Restored>,
+    /// How well its container is, where that can be told.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// How it ended.
     #[serde(default)]
     pub ended: Option<Ended>,
+}
+
+/// How well a container is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What is said of it.
+    pub status: HealthStatus,
+    /// Checks in a row that failed.
+    pub failing_streak: u32,
+    /// The latest checks, newest last.
+    pub log: Vec<HealthRecord>,
+}
+
+/// What is said of a container's health.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthStatus {
+    /// It has not been well yet, and not ill for long enough.
+    #[default]
+    Starting,
+    /// The last checks were good.
+    Healthy,
+    /// The last checks were bad.
+    Unhealthy,
+}
+
+impl fmt::Display for HealthStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        })
+    }
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthRecord {
+    /// When it began, in nanoseconds since 1970.
+    pub start_ns: i64,
+    /// When it ended.
+    pub end_ns: i64,
+    /// 0 is good.
+    pub exit_code: i32,
+    /// The beginning of what it said.
+    pub output: String,
 }
 
 /// How a VM came out of a snapshot.

@@ -1,5 +1,7 @@
 use super::*;
-use fcvm_spec::{ContainerSpec, MachineShape, NetworkMode, Phase, Removal, SnapshotPolicy, Stdin, VmId, VmSpec};
+use fcvm_spec::{
+    ContainerSpec, HealthSpec, MachineShape, NetworkMode, Phase, Removal, SnapshotPolicy, Stdin, VmId, VmSpec,
+};
 
 fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
     let spec = VmSpec {
@@ -14,6 +16,7 @@ fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
         removal,
         stdin: Stdin::Null,
         snapshot: SnapshotPolicy::Allowed,
+        health: HealthSpec::default(),
     };
     VmRecord {
         spec,
@@ -26,6 +29,7 @@ fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
         command: Vec::new(),
         ports: Vec::new(),
         restored: None,
+        health: None,
         ended: None,
     }
 }

@@ -1,6 +1,7 @@
 //! What was typed. Podman's grammar; a flag that is not there is refused by its name.
 
 mod environment;
+mod health;
 mod podman;
 mod run;
 mod snapshot;
@@ -9,8 +10,8 @@ mod words;
 
 pub(crate) use environment::environment;
 pub(crate) use podman::{
-    ExecArgs, FormatArgs, ImagesArgs, InspectArgs, InspectKind, KillArgs, ListArgs, LoadArgs, LogsArgs, PodmanVerb,
-    PortArgs, PullArgs, RmArgs, RmiArgs, Sort, StopArgs, WaitArgs,
+    ExecArgs, FormatArgs, HealthcheckVerb, ImagesArgs, InspectArgs, InspectKind, KillArgs, ListArgs, LoadArgs,
+    LogsArgs, PodmanVerb, PortArgs, PrepareArgs, PullArgs, RmArgs, RmiArgs, Sort, StopArgs, WaitArgs, WaitCondition,
 };
 pub(crate) use run::{Place, RunArgs, RunPlan, fresh};
 pub(crate) use snapshot::{

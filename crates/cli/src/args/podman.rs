@@ -11,6 +11,12 @@ pub(crate) enum PodmanVerb {
     // As in podman, -h is the host's name.
     #[command(disable_help_flag = true)]
     Run(Box<RunArgs>),
+    /// Make a snapshot of a container once it is healthy, for later runs to start from
+    #[command(disable_help_flag = true)]
+    Prepare(Box<PrepareArgs>),
+    /// Ask whether a container is well
+    #[command(subcommand)]
+    Healthcheck(HealthcheckVerb),
     /// Run a command in a running container
     Exec(ExecArgs),
     /// List VMs
@@ -42,6 +48,29 @@ pub(crate) enum PodmanVerb {
     Version(FormatArgs),
     /// Print what this installation is and holds
     Info(FormatArgs),
+}
+
+/// `prepare`.
+#[derive(Debug, Args)]
+pub(crate) struct PrepareArgs {
+    /// Give the snapshot this tag; without one it belongs to the cache
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tag: Option<String>,
+    /// Make it anew if it is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// `healthcheck`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HealthcheckVerb {
+    /// Ask once: ends with 0 if it is well, with 1 if it is not
+    Run {
+        /// The VM
+        name: String,
+    },
 }
 
 /// `exec`.
@@ -96,7 +125,7 @@ pub(crate) struct ListArgs {
     /// json, table, or a template such as '{{.ID}} {{.Names}}'
     #[arg(long)]
     pub(crate) format: Option<String>,
-    /// name=, id=, status=, label=, ancestor=, exited=, before=, since=
+    /// name=, id=, status=, label=, ancestor=, health=, exited=, before=, since=
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
     /// The newest one, ended or not
@@ -212,9 +241,26 @@ pub(crate) struct RmArgs {
 /// `wait`.
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
+    /// Wait for this instead of the end
+    #[arg(long, value_enum, default_value = "stopped", hide_default_value = true)]
+    pub(crate) condition: WaitCondition,
     /// The VMs
     #[arg(required = true)]
     pub(crate) names: Vec<String>,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum WaitCondition {
+    /// Its end
+    #[value(alias = "exited")]
+    Stopped,
+    /// Its container runs
+    Running,
+    /// Its health check was good
+    Healthy,
+    /// Its health check was bad for too long
+    Unhealthy,
 }
 
 /// `inspect`.

@@ -1,12 +1,13 @@
 //! `run`: from flags to what is asked of the engine. Nothing below this file sees a flag.
 
 use super::environment::environment;
+use super::health::HealthArgs;
 use super::words::split_words;
 use crate::config::{Config, RunDefaults};
 use crate::error::Failure;
 use clap::Args;
 use fcvm_engine::run::Origin;
-use fcvm_engine::{Publish, RunRequest};
+use fcvm_engine::{Goal, Publish, RunRequest};
 use fcvm_spec::container::parse_capability;
 use fcvm_spec::unit::parse_bytes;
 use fcvm_spec::{
@@ -127,6 +128,8 @@ pub(crate) struct RunArgs {
     /// Size at which a file of the log is full: max-size=10m
     #[arg(long, value_name = "max-size=SIZE")]
     log_opt: Vec<String>,
+    #[command(flatten)]
+    health: HealthArgs,
     /// Neither use nor make a snapshot
     #[arg(long)]
     no_snapshot: bool,
@@ -199,6 +202,7 @@ impl RunArgs {
             pull: self.pull.parse().map_err(Failure::new)?,
             publish: if self.publish_all { Publish::Exposed } else { Publish::Named },
             origin: Origin::Image,
+            goal: Goal::Run,
         };
         Ok(RunPlan {
             request,
@@ -244,6 +248,7 @@ impl RunArgs {
             } else {
                 SnapshotPolicy::Allowed
             },
+            health: self.health.spec()?,
         })
     }
 

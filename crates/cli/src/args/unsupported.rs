@@ -37,15 +37,8 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
     (RUNNING, &["--pod", "--pod-id-file", "--infra"], "pods are not there yet"),
     (
         RUNNING,
-        &[
-            "--health-cmd",
-            "--health-interval",
-            "--health-retries",
-            "--health-start-period",
-            "--health-timeout",
-            "--no-healthcheck",
-        ],
-        "health checks are not there yet",
+        &["--health-on-failure", "--health-log-destination", "--health-max-log-count", "--health-startup-cmd"],
+        "what is found is in inspect, and nothing is done about it",
     ),
     (
         RUNNING,

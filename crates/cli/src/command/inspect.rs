@@ -8,7 +8,7 @@ use crate::ui::template::Template;
 use crate::ui::{self, time};
 use fcvm_engine::Engine;
 use fcvm_spec::Phase;
-use fcvm_store::VmRecord;
+use fcvm_store::{Health, HealthRecord, VmRecord};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -79,6 +79,7 @@ fn describe_vm(record: &VmRecord) -> Value {
             "Pid": if record.phase.is_live() { record.owner.pid } else { 0 },
             "ExitCode": ended.map_or(0, |ended| ended.code),
             "OOMKilled": ended.is_some_and(|ended| ended.oom_killed),
+            "Health": record.health.as_ref().map(health),
             "Error": ended.and_then(|ended| ended.reason.clone()).unwrap_or_default(),
             "StartedAt": record.started_ns.map_or_else(|| NEVER.to_owned(), time::rfc3339),
             "FinishedAt": ended.map_or_else(|| NEVER.to_owned(), |ended| time::rfc3339(ended.at_ns)),
@@ -123,6 +124,23 @@ fn describe_vm(record: &VmRecord) -> Value {
             "Snapshot": record.restored.as_ref().map_or("", |restored| restored.snapshot.as_str()),
             "Receipt": record.restored.as_ref().and_then(|restored| restored.receipt.as_ref()),
         },
+    })
+}
+
+/// In podman's shape.
+fn health(health: &Health) -> Value {
+    let check = |check: &HealthRecord| {
+        json!({
+            "Start": time::rfc3339(check.start_ns),
+            "End": time::rfc3339(check.end_ns),
+            "ExitCode": check.exit_code,
+            "Output": check.output,
+        })
+    };
+    json!({
+        "Status": health.status,
+        "FailingStreak": health.failing_streak,
+        "Log": health.log.iter().map(check).collect::<Vec<_>>(),
     })
 }
 

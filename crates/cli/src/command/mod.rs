@@ -3,6 +3,7 @@
 mod about;
 mod doctor;
 mod exec;
+mod health;
 mod image;
 mod inspect;
 mod list;
@@ -14,7 +15,7 @@ mod setup;
 mod snapshot;
 mod vm;
 
-use crate::args::{Cli, PodmanVerb, Verb};
+use crate::args::{Cli, HealthcheckVerb, PodmanVerb, Verb};
 use crate::config::Config;
 use crate::error::Failure;
 use crate::settings;
@@ -51,6 +52,8 @@ fn podman(verb: PodmanVerb, flag: Option<PathBuf>) -> Result<ExitCode, Failure> 
     let (config, data_dir) = &place(flag)?;
     match verb {
         PodmanVerb::Run(args) => run::run(*args, config, data_dir),
+        PodmanVerb::Prepare(args) => health::prepare(*args, config, data_dir),
+        PodmanVerb::Healthcheck(HealthcheckVerb::Run { name }) => health::check(&name, data_dir),
         PodmanVerb::Exec(args) => exec::exec(args, data_dir),
         PodmanVerb::Ps(args) => done(list::ps(&args, data_dir)),
         PodmanVerb::Logs(args) => done(logs::logs(&args, data_dir)),

@@ -1,11 +1,12 @@
 //! Verbs on VMs that exist: stop, kill, rm, wait, port. Each goes on after one that failed and says all that did.
 
 use super::block_on;
-use crate::args::{KillArgs, PortArgs, RmArgs, StopArgs, WaitArgs};
+use crate::args::{KillArgs, PortArgs, RmArgs, StopArgs, WaitArgs, WaitCondition};
 use crate::error::Failure;
 use crate::{settings, ui};
-use fcvm_engine::{Engine, Error, Remove};
+use fcvm_engine::{Engine, Error, Remove, WaitFor};
 use fcvm_spec::{PortMapping, Signal};
+use fcvm_store::HealthStatus;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -67,7 +68,17 @@ fn failure_of_ours(_: &Error) -> u8 {
 
 pub(super) fn wait(args: &WaitArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
-    each(&args.names, failure_of_ours, async |name| engine.wait(name).await.map(|code| Some(code.to_string())))
+    let wanted = match args.condition {
+        WaitCondition::Stopped => {
+            let code = async |name: &str| engine.wait(name).await.map(|code| Some(code.to_string()));
+            return each(&args.names, failure_of_ours, code);
+        }
+        WaitCondition::Running => WaitFor::Running,
+        WaitCondition::Healthy => WaitFor::Health(HealthStatus::Healthy),
+        WaitCondition::Unhealthy => WaitFor::Health(HealthStatus::Unhealthy),
+    };
+    // Podman prints -1 for a container that goes on.
+    each(&args.names, failure_of_ours, async |name| engine.wait_for(name, wanted).await.map(|()| Some("-1".to_owned())))
 }
 
 pub(super) fn port(args: &PortArgs, data_dir: &Path) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! The key changes when the machine would be another, and only then.
 
 use super::*;
-use fcvm_spec::{ContainerSpec, MachineShape, MiB, Removal, RootKind, SnapshotPolicy, Stdin, VmId};
+use fcvm_spec::{ContainerSpec, HealthSpec, MachineShape, MiB, Removal, RootKind, SnapshotPolicy, Stdin, VmId};
 use fcvm_vmm::qemu::Qemu;
 use fcvm_vmm::{Accelerator, Backend};
 
@@ -18,6 +18,7 @@ fn spec() -> VmSpec {
         removal: Removal::Keep,
         stdin: Stdin::Null,
         snapshot: SnapshotPolicy::Allowed,
+        health: HealthSpec::default(),
     }
 }
 
@@ -59,6 +60,59 @@ fn what_the_machine_does_not_show_is_not_in_the_key() {
     for (index, other) in others.iter().enumerate() {
         assert_eq!(*other, same, "change {index}");
     }
+}
+
+/// The key of a machine whose container is well.
+fn warm(change: impl Fn(&mut VmSpec)) -> CacheKey {
+    let mut changed = spec();
+    change(&mut changed);
+    key(|spec, _, _| change(spec)).warm(&changed)
+}
+
+#[test]
+fn what_a_container_that_is_well_does_not_show_is_not_in_its_key() {
+    let same = warm(|_| {});
+    assert_ne!(same, key(|_, _, _| {}));
+    let others = [
+        warm(|spec| spec.id = VmId::from_random([2; 32])),
+        warm(|spec| spec.name = "other".parse().unwrap()),
+        warm(|spec| spec.container.hostname = Some("h".to_owned())),
+        warm(|spec| drop(spec.container.labels.insert("a".to_owned(), "b".to_owned()))),
+        warm(|spec| spec.container.stop_timeout = Some(1)),
+        warm(|spec| spec.ports = fcvm_spec::PortMapping::parse("8080:80").unwrap()),
+        warm(|spec| spec.removal = Removal::Automatic),
+    ];
+    for (index, other) in others.iter().enumerate() {
+        assert_eq!(*other, same, "change {index}");
+    }
+}
+
+#[test]
+fn what_shapes_a_container_is_in_the_key_of_one_that_is_well() {
+    let mut keys = vec![
+        warm(|_| {}),
+        warm(|spec| spec.container.env = vec!["A=1".to_owned()]),
+        warm(|spec| spec.container.command = vec!["true".to_owned()]),
+        warm(|spec| spec.container.user = Some("alice".to_owned())),
+        warm(|spec| spec.container.read_only = true),
+        warm(|spec| spec.container.memory = Some(1 << 20)),
+        warm(|spec| spec.health.url = Some("http://site/".parse().unwrap())),
+        warm(|spec| spec.machine.cpus = 2),
+    ];
+    let count = keys.len();
+    keys.sort_by(|one, other| one.0.cmp(&other.0));
+    keys.dedup();
+    assert_eq!(keys.len(), count);
+}
+
+/// They change only with what they are made of: later runs have to find what earlier ones made.
+#[test]
+fn keys_stay_as_they_are() {
+    let (spec, set, choice) = (spec(), set(), choice(Accelerator::Tcg));
+    let shape = LaunchShape::of(&spec, "sha256:1", &set, &choice);
+    let key = CacheKey::digest(&LaunchShape { processor: "one for all hosts".to_owned(), ..shape });
+    assert_eq!(key.0, "68c235f2e385ae4d40d116c3431373fadf2fc58d1975ead8a9c7cadb16ecd081");
+    assert_eq!(key.warm(&spec).0, "5ac395df50bd5f071f4c6a18e8c259c76135cd44a2251ebcccdf62fb88b6d219");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::snapshot::CaptureRequest;
 use fcvm_link::{Opened, Role, Sender, Session, Stream};
 use fcvm_proto::message::{Done, HostRequest};
 use fcvm_spec::SnapshotId;
+use fcvm_store::HealthRecord;
 use std::io;
 use std::path::Path;
 use tokio::net::{UnixListener, UnixStream};
@@ -20,6 +21,8 @@ pub(crate) enum Ask {
     Capture(CaptureRequest, oneshot::Sender<CaptureAnswer>),
     /// To put a machine of a snapshot in the place of the one that runs, and say how that went.
     Rewind(SnapshotId, oneshot::Sender<Done>),
+    /// To ask whether the container is well. None: nothing says how that is told.
+    Check(oneshot::Sender<Option<HealthRecord>>),
 }
 
 /// What the clients of a VM are told: how far it is.
@@ -111,29 +114,22 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
         Ok(Command::Exec(exec)) => forward(opened.stream, guest, &HostRequest::Exec(exec)).await,
         Ok(Command::Kill { signal, all }) => forward(opened.stream, guest, &HostRequest::Kill { signal, all }).await,
         Ok(Command::Stop { timeout_s }) => {
-            let done = asks
-                .send(Ask::Stop(timeout_s))
-                .await
-                .map_or(Done::Failed("the VM is ending".to_owned()), |()| Done::Ok);
-            let (sender, _receiver) = opened.stream.split();
-            reply(sender, &done).await;
+            let asked = asks.send(Ask::Stop(timeout_s)).await;
+            answer_with(opened.stream, &asked.map_or_else(|_| Done::Failed(ENDING.to_owned()), |()| Done::Ok)).await;
         }
         Ok(Command::Capture(request)) => {
-            let (answer, answered) = oneshot::channel();
-            let ending = || CaptureAnswer::Failed("the VM is ending".to_owned());
-            let asked = asks.send(Ask::Capture(request, answer)).await;
-            let answer = if asked.is_ok() { answered.await.unwrap_or_else(|_| ending()) } else { ending() };
-            let (sender, _receiver) = opened.stream.split();
-            reply(sender, &answer).await;
+            let answer = through(&asks, |answer| Ask::Capture(request, answer)).await;
+            let answer = answer.unwrap_or_else(|| CaptureAnswer::Failed(ENDING.to_owned()));
+            answer_with(opened.stream, &answer).await;
         }
         Ok(Command::Rewind(id)) => {
-            let (answer, answered) = oneshot::channel();
-            let ending = || Done::Failed("the VM is ending".to_owned());
-            let asked = asks.send(Ask::Rewind(id, answer)).await;
-            let answer = if asked.is_ok() { answered.await.unwrap_or_else(|_| ending()) } else { ending() };
-            let (sender, _receiver) = opened.stream.split();
-            reply(sender, &answer).await;
+            let answer = through(&asks, |answer| Ask::Rewind(id, answer)).await;
+            answer_with(opened.stream, &answer.unwrap_or_else(|| Done::Failed(ENDING.to_owned()))).await;
         }
+        Ok(Command::Check) => match through(&asks, Ask::Check).await {
+            Some(check) => answer_with(opened.stream, &check).await,
+            None => opened.stream.split().0.reset(ENDING),
+        },
         Ok(Command::Wait) => {
             let (sender, _receiver) = opened.stream.split();
             let Ok(code) = progress.wait_for(|progress| progress.code.is_some()).await.map(|progress| progress.code)
@@ -146,6 +142,20 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
         }
         Err(error) => opened.stream.split().0.reset(&format!("this VM's owner does not know the request: {error}")),
     }
+}
+
+const ENDING: &str = "the VM is ending";
+
+/// Asks the driver and waits for its answer; none if the VM ends before.
+async fn through<T>(asks: &mpsc::Sender<Ask>, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+    let (answer, answered) = oneshot::channel();
+    asks.send(ask(answer)).await.ok()?;
+    answered.await.ok()
+}
+
+async fn answer_with<T: serde::Serialize>(stream: Stream, message: &T) {
+    let (sender, _receiver) = stream.split();
+    reply(sender, message).await;
 }
 
 async fn forward(client: Stream, guest: Option<Session>, request: &HostRequest) {

@@ -1,5 +1,5 @@
 use super::*;
-use fcvm_spec::{ContainerSpec, HostEntry, MachineShape, Removal, SnapshotPolicy, Tmpfs, VmId};
+use fcvm_spec::{ContainerSpec, HealthSpec, HostEntry, MachineShape, Removal, SnapshotPolicy, Tmpfs, VmId};
 
 fn spec(container: ContainerSpec) -> VmSpec {
     VmSpec {
@@ -14,6 +14,7 @@ fn spec(container: ContainerSpec) -> VmSpec {
         removal: Removal::Keep,
         stdin: Stdin::Null,
         snapshot: SnapshotPolicy::Allowed,
+        health: HealthSpec::default(),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::prepare::{Beginning, Prepared};
 use super::{Hold, now_ns};
+use crate::cache::Warm;
 use crate::error::in_full;
 use crate::link::GuestLink;
-use crate::snapshot::capture::MachineFiles;
+use crate::snapshot::capture::{Live, MachineFiles};
 use crate::snapshot::clone::{Lent, delta, first_request, lend};
 use crate::{Engine, Error, clock};
 use fcvm_link::Incoming;
@@ -15,7 +16,7 @@ use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::{Delta, RestoreReport};
 use fcvm_spec::{SnapshotId, VmSpec};
 use fcvm_store::snapshot::ContainerState;
-use fcvm_store::{FailPoint, Monitor, OwnedVm, Owner, Receipt};
+use fcvm_store::{FailPoint, Monitor, OwnedVm, Owner, Receipt, VmRecord};
 use fcvm_vmm::{Access, Choice, Disk, Machine, MachineSpec, Origin};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,8 +25,17 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 /// A machine that listens, and the ports that lead to it.
 #[derive(Debug)]
 pub(crate) struct Booted {
-    pub(crate) awake: Awake,
+    pub(super) awake: Awake,
     pub(super) ports: Published,
+    pub(super) warm: Warm,
+}
+
+impl Booted {
+    /// What a capture needs of it before its container starts.
+    pub(super) fn live<'a>(&'a self, record: &'a VmRecord) -> Live<'a> {
+        let Awake { machine, link, files, .. } = &self.awake;
+        Live { record, machine, link, files, container: ContainerState::Unstarted }
+    }
 }
 
 /// A machine that listens.
@@ -47,7 +57,7 @@ const ATTEMPTS: usize = 2;
 
 impl Engine {
     pub(super) async fn boot(&self, vm: &mut OwnedVm, prepared: Prepared) -> Result<Booted, Error> {
-        let Prepared { choice, beginning, ports, files, hold, cache: _ } = prepared;
+        let Prepared { choice, beginning, ports, files, hold, cache: _, warm } = prepared;
         let run_dir = vm.dir().run_dir();
         make_run_dir(&run_dir)?;
         self.reach(FailPoint::RunDirectory)?;
@@ -66,7 +76,7 @@ impl Engine {
                 (machine, greeted, first_request(container), None)
             }
         };
-        Ok(Booted { awake: Awake { machine, link, incoming, files, first, hold }, ports })
+        Ok(Booted { awake: Awake { machine, link, incoming, files, first, hold }, ports, warm })
     }
 
     /// Makes the machine that is to take the place of a running one, which is not touched.

@@ -18,6 +18,8 @@ pub(super) enum ContainerEnd {
     },
     /// It could not be started.
     NotStarted { code: u8, reason: String },
+    /// What it was started for is done.
+    Done,
     /// Nobody reads its output any more.
     Unread,
     /// The stream ended without a word.

@@ -3,11 +3,12 @@
 use super::boot::{Awake, Booted};
 use super::container::{ContainerEnd, pump_input, pump_output};
 use super::{Hold, RunObserver, RunOutcome, advance, now_ns};
+use crate::cache::Warm;
 use crate::control::{Ask, CaptureAnswer, Control};
 use crate::error::in_full;
 use crate::link::{GuestLink, ask};
-use crate::snapshot::capture::{Live, MachineFiles};
-use crate::{Attachment, Engine, Error, Output};
+use crate::snapshot::capture::{Copy, Live, MachineFiles};
+use crate::{Attachment, Engine, Error, Output, health};
 use bytes::Bytes;
 use fcvm_link::{Incoming, Receiver, Session};
 use fcvm_net::address::Translation;
@@ -17,12 +18,12 @@ use fcvm_spec::lifecycle::Event;
 use fcvm_spec::{NetworkMode, Removal, Signal, SnapshotId, VmSpec};
 use fcvm_store::log::LogWriter;
 use fcvm_store::snapshot::ContainerState;
-use fcvm_store::{FailPoint, OwnedVm, VmRecord};
+use fcvm_store::{FailPoint, Health, HealthRecord, HealthStatus, OwnedVm, VmRecord};
 use fcvm_vmm::{Choice, Machine};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 /// Podman's default between the stop signal and SIGKILL, in seconds.
@@ -42,7 +43,7 @@ impl Engine {
         mut control: Control,
         observer: &dyn RunObserver,
     ) -> Result<RunOutcome, Error> {
-        let Booted { awake, ports } = booted;
+        let Booted { awake, ports, mut warm } = booted;
         let ports = Arc::new(ports);
         let stdin = attachment.stdin.take();
         let mut life = Life::begin(vm, awake, stdin, attachment.output.clone()).await?;
@@ -52,13 +53,45 @@ impl Engine {
             record.started_ns = Some(now_ns());
         })?;
         life.open(&ports, &control);
+        life.watch(vm)?;
         self.reach(FailPoint::StartRecorded)?;
         observer.started(vm.record());
         self.reach(FailPoint::Running)?;
+        let mut filling = None;
         let end = loop {
-            let happened = life.happens(attachment, &mut control).await;
+            let happened = match (&warm, &vm.record().health) {
+                // Nobody can tell whether it is well: that it runs is all that can be wanted.
+                (Warm::Wanted(..), None) => Happened::Well,
+                _ => life.happens(attachment, &mut control).await,
+            };
             match happened {
                 Happened::Ended(end) => break end,
+                Happened::Checked(check) => {
+                    let health = judge_health(vm.record(), check);
+                    if health.status == HealthStatus::Unhealthy && matches!(warm, Warm::Wanted(..)) {
+                        let said = health.log.last().map(|check| check.output.trim().to_owned()).unwrap_or_default();
+                        return Err(Error::NotWell { said });
+                    }
+                    if health.status == HealthStatus::Healthy {
+                        match std::mem::take(&mut warm) {
+                            Warm::Unused => {}
+                            Warm::Cached(key, claim) => {
+                                filling = self.fill(&life.live(vm.record()), Copy::Ahead, (key, claim)).await;
+                            }
+                            wanted @ Warm::Wanted(..) => {
+                                self.capture_wanted(&life.live(vm.record()), wanted).await?;
+                                break ContainerEnd::Done;
+                            }
+                        }
+                    }
+                    // Said only now: what is called healthy does not stand still.
+                    vm.update(|record| record.health = Some(health))?;
+                }
+                Happened::Well => {
+                    self.capture_wanted(&life.live(vm.record()), std::mem::take(&mut warm)).await?;
+                    break ContainerEnd::Done;
+                }
+                Happened::Asked(Ask::Check(answer)) => life.check(&vm.record().spec, answer),
                 Happened::Asked(Ask::Stop(timeout_s)) => {
                     vm.update(|record| advance(record, Event::StopAsked))?;
                     life.stop(&vm.record().spec, timeout_s);
@@ -69,9 +102,11 @@ impl Engine {
                     let _asker_is_gone = answer.send(captured.map_or_else(failed, CaptureAnswer::Captured));
                 }
                 Happened::Asked(Ask::Rewind(id, answer)) => {
-                    let done = match self.rewind_life(vm, &mut life, attachment, &id).await {
+                    let rewound = self.rewind_life(vm, &mut life, attachment, &id).await;
+                    let done = match rewound {
                         Ok(()) => {
                             life.open(&ports, &control);
+                            life.watch(vm)?;
                             Done::Ok
                         }
                         Err(error) => Done::Failed(in_full(&error)),
@@ -88,6 +123,10 @@ impl Engine {
         life.abort();
         power_off(life.link.session(), &mut life.machine, vm.record().spec.removal).await;
         self.reach(FailPoint::PoweredOff)?;
+        if let Some(filling) = filling {
+            // It has logged what went wrong.
+            let _: Result<(), JoinError> = filling.await;
+        }
         outcome
     }
 
@@ -145,6 +184,8 @@ struct Life {
     served: Option<JoinHandle<()>>,
     /// Connections of the guest, and questions to it.
     tasks: JoinSet<()>,
+    /// What is found about the container's health.
+    checks: (mpsc::Sender<HealthRecord>, mpsc::Receiver<HealthRecord>),
     /// When a container that was asked to stop is killed.
     deadline: Option<Instant>,
     /// When a guest that does not even let its container be killed is given up.
@@ -157,6 +198,10 @@ enum Happened {
     Ended(ContainerEnd),
     /// Another process wants something.
     Asked(Ask),
+    /// It was asked whether the container is well.
+    Checked(HealthRecord),
+    /// The container is as well as can be told.
+    Well,
 }
 
 impl Life {
@@ -182,6 +227,7 @@ impl Life {
             _hold: hold,
             served: None,
             tasks: JoinSet::new(),
+            checks: mpsc::channel(1),
             deadline: None,
             patience: None,
         })
@@ -191,6 +237,31 @@ impl Life {
     fn open(&mut self, ports: &Arc<Published>, control: &Control) {
         self.served = Some(tokio::spawn(ports.clone().serve(self.link.session().clone())));
         control.open(self.link.session().clone());
+    }
+
+    /// From now on it is asked whether the container is well, if that was wanted.
+    fn watch(&mut self, vm: &mut OwnedVm) -> Result<(), Error> {
+        let spec = vm.record().spec.health.clone();
+        if !health::is_watched(&spec) {
+            return Ok(());
+        }
+        vm.update(|record| record.health = Some(Health::default()))?;
+        self.tasks.spawn(health::watch(spec, self.link.session().clone(), self.checks.0.clone()));
+        Ok(())
+    }
+
+    /// Asks once more; what is found counts like any other check.
+    fn check(&mut self, spec: &VmSpec, answer: oneshot::Sender<Option<HealthRecord>>) {
+        if !health::is_watched(&spec.health) {
+            let _asker_is_gone = answer.send(None);
+            return;
+        }
+        let (spec, session, checks) = (spec.health.clone(), self.link.session().clone(), self.checks.0.clone());
+        self.tasks.spawn(async move {
+            let check = health::check(&spec, &session).await;
+            let _the_vm_is_ending = checks.send(check.clone()).await;
+            let _asker_is_gone = answer.send(Some(check));
+        });
     }
 
     /// Waits for what the loop has to act on; what concerns only this life is done meanwhile.
@@ -207,6 +278,7 @@ impl Life {
                 Some(_) = self.tasks.join_next() => {}
                 Some(signal) = attachment.signals.recv() => self.signal(signal),
                 asked = control.ask() => return Happened::Asked(asked),
+                Some(check) = self.checks.1.recv() => return Happened::Checked(check),
                 () = overdue(self.deadline) => self.kill(),
                 () = overdue(self.patience) => {
                     let exit = Exit::Signal(Signal::KILL.number());
@@ -298,11 +370,19 @@ async fn explain(end: ContainerEnd, machine: &mut Machine) -> ContainerEnd {
     }
 }
 
+/// What is said of a container after one more check.
+fn judge_health(record: &VmRecord, check: HealthRecord) -> Health {
+    let up_ns = check.end_ns.saturating_sub(record.started_ns.unwrap_or(check.end_ns));
+    let up = Duration::from_nanos(u64::try_from(up_ns).unwrap_or(0));
+    health::after(&record.health.clone().unwrap_or_default(), check, &record.spec.health, up)
+}
+
 fn judge(end: ContainerEnd) -> Result<RunOutcome, Error> {
     let ended = |code, reason| Ok(RunOutcome { code, reason, oom_killed: false });
     match end {
         ContainerEnd::Exited { exit, oom_killed } => Ok(RunOutcome { code: exit.code(), reason: None, oom_killed }),
         ContainerEnd::NotStarted { code, reason } => Err(Error::Start { code, reason }),
+        ContainerEnd::Done => ended(0, None),
         ContainerEnd::Unread => ended(141, Some("nobody reads its output any more".to_owned())),
         ContainerEnd::Lost(reason) => ended(125, Some(reason)),
     }

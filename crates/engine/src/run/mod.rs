@@ -10,12 +10,14 @@ mod container;
 mod drive;
 mod prepare;
 
-pub(crate) use boot::{Awake, Booted};
+pub(crate) use boot::Booted;
 pub(crate) use container::{piece, pump_input};
 pub(crate) use prepare::{Beginning, CacheUse, Hold, Prepared, host_facts};
 
 use crate::control::{Ask, CaptureAnswer, Control};
 use crate::error::in_full;
+use crate::snapshot::CaptureRequest;
+use crate::snapshot::capture::Copy;
 use crate::{Attachment, Engine, Error};
 use fcvm_image::PullPolicy;
 use fcvm_proto::message::Done;
@@ -39,6 +41,20 @@ pub struct RunRequest {
     /// What its machine starts from.
     #[serde(default)]
     pub origin: Origin,
+    /// What it is for.
+    #[serde(default)]
+    pub goal: Goal,
+}
+
+/// What a run is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Goal {
+    /// The container.
+    #[default]
+    Run,
+    /// A snapshot of it once it is well; then the run ends.
+    Snapshot(CaptureRequest),
 }
 
 /// What the machine of a VM starts from.
@@ -184,7 +200,7 @@ impl Engine {
             CacheUse::None => Ok((self.boot(vm, prepared).await?, None)),
             CacheUse::Fill(key, claim) => {
                 let booted = self.boot(vm, prepared).await?;
-                let filling = self.fill(vm, &booted, (key, claim)).await;
+                let filling = self.fill(&booted.live(vm.record()), Copy::AtOnce, (key, claim)).await;
                 Ok((booted, filling))
             }
             CacheUse::From(key, snapshot) => match self.boot(vm, prepared).await {
@@ -217,6 +233,8 @@ async fn interruption(signals: &mut mpsc::Receiver<Signal>, control: &mut Contro
                     let _ = answer.send(Done::Failed("its container does not run yet".to_owned()));
                     continue;
                 }
+                // The asker is told that there is no answer.
+                Ask::Check(_) => continue,
             },
         };
         // Others (SIGWINCH, SIGUSR1…) are for a container that is not there yet.
@@ -241,6 +259,7 @@ fn new_record(spec: VmSpec) -> VmRecord {
         command: Vec::new(),
         ports: Vec::new(),
         restored: None,
+        health: None,
         ended: None,
     }
 }

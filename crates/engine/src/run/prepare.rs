@@ -1,17 +1,19 @@
 //! The second phase: everything that can be had before there is a machine. What is busy or missing is known here.
 
-use super::{Publish, RunObserver, RunRequest, now_ns};
-use crate::cache::{Cache, CacheKey};
+use super::{Goal, Publish, RunObserver, RunRequest, now_ns};
+use crate::cache::{Cache, CacheKey, Making, Warm};
+use crate::health;
 use crate::plan::{self, HostFacts};
 use crate::snapshot::capture::MachineFiles;
+use crate::snapshot::clone::delta;
 use crate::{Engine, Error};
 use fcvm_artifacts::Set;
 use fcvm_image::{Image, ImageLock, PullOptions, PullPolicy};
 use fcvm_net::Published;
 use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::Delta;
-use fcvm_spec::{KernelChoice, PortMapping, Protocol, RootKind, Signal, SnapshotId, SnapshotPolicy, VmSpec};
-use fcvm_store::snapshot::{CacheClaim, ContainerState, SnapshotHold};
+use fcvm_spec::{KernelChoice, PortMapping, Protocol, RootKind, Signal, SnapshotId, SnapshotPolicy, Stdin, VmSpec};
+use fcvm_store::snapshot::{CacheClaim, ContainerState, SnapshotDir, SnapshotHold};
 use fcvm_store::{FailPoint, OwnedVm};
 use fcvm_vmm::{Choice, Probe, Saved};
 use oci_spec::image::ImageConfiguration;
@@ -26,6 +28,8 @@ pub(crate) struct Prepared {
     pub(crate) files: MachineFiles,
     pub(crate) hold: Hold,
     pub(crate) cache: CacheUse,
+    /// What becomes of the machine once its container is well.
+    pub(crate) warm: Warm,
 }
 
 /// What a run has to do with the cache.
@@ -83,26 +87,43 @@ impl Engine {
             record.ports = ports.mappings();
             let stop_signal = &mut record.spec.container.stop_signal;
             *stop_signal = stop_signal.or_else(|| image_stop_signal(&image.config));
+            record.spec.health = health::resolve(&record.spec.health, image.health.as_ref());
         })?;
         self.reach(FailPoint::Planned)?;
         let choice = self.choose(&request.spec)?;
-        let cache = match policy {
-            SnapshotPolicy::Never => Cache::Off,
-            SnapshotPolicy::Allowed => self.look_up(CacheKey::of(&request.spec, &image.digest, &set, &choice)),
-        };
-        let cache = match cache {
-            Cache::Hit(key, snapshot) => match self.prepare_wake(vm, &snapshot, &choice, &plan) {
-                Ok((beginning, files, hold)) => {
+        let key = CacheKey::of(&request.spec, &image.digest, &set, &choice);
+        let warm_key = key.warm(&vm.record().spec);
+        let is_allowed = policy == SnapshotPolicy::Allowed;
+        let mut warm = Warm::Unused;
+        if let Goal::Snapshot(wanted) = &request.goal {
+            let claim = self.claim_wanted(wanted)?;
+            warm = Warm::Wanted(wanted.clone(), claim);
+        } else if is_allowed && request.spec.stdin == Stdin::Null {
+            // One that nobody can see become well is made only by `prepare`.
+            let making = if health::is_watched(&vm.record().spec.health) { Making::Allowed } else { Making::No };
+            match self.look_up(warm_key, making) {
+                Cache::Hit(key, snapshot) => {
+                    let delta = delta(&vm.record().spec);
+                    if let Some((beginning, files, hold)) =
+                        self.wake_from_cache(vm, (&key, &snapshot), &choice, delta)?
+                    {
+                        let cache = CacheUse::From(key, snapshot.id().clone());
+                        return Ok(Prepared { choice, beginning, ports, files, hold, cache, warm });
+                    }
+                }
+                Cache::Miss(key, claim) => warm = Warm::Cached(key, claim),
+                Cache::Off => {}
+            }
+        }
+        let cache = match if is_allowed { self.look_up(key, Making::Allowed) } else { Cache::Off } {
+            Cache::Hit(key, snapshot) => {
+                let delta = Delta { container: Some(plan.container.clone()), ..delta(&vm.record().spec) };
+                if let Some((beginning, files, hold)) = self.wake_from_cache(vm, (&key, &snapshot), &choice, delta)? {
                     let cache = CacheUse::From(key, snapshot.id().clone());
-                    return Ok(Prepared { choice, beginning, ports, files, hold, cache });
+                    return Ok(Prepared { choice, beginning, ports, files, hold, cache, warm });
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "a cached snapshot is of no use");
-                    self.forget(&key, snapshot.id());
-                    vm.dir().give_back()?;
-                    CacheUse::None
-                }
-            },
+                CacheUse::None
+            }
             Cache::Miss(key, claim) => CacheUse::Fill(key, claim),
             Cache::Off => CacheUse::None,
         };
@@ -116,7 +137,27 @@ impl Engine {
             files: MachineFiles { system: set.system, image: image.disk, scratch, memory: None },
             hold: Hold::Image { _lock: lock },
             cache,
+            warm,
         })
+    }
+
+    /// Lends a VM what a cached snapshot has. None: it is of no use, and gone.
+    fn wake_from_cache(
+        &self,
+        vm: &mut OwnedVm,
+        (key, snapshot): (&CacheKey, &SnapshotDir),
+        choice: &Choice,
+        delta: Delta,
+    ) -> Result<Option<(Beginning, MachineFiles, Hold)>, Error> {
+        match self.prepare_wake(vm, snapshot, choice, delta) {
+            Ok(lent) => Ok(Some(lent)),
+            Err(error) => {
+                tracing::warn!(%error, "a cached snapshot is of no use");
+                self.forget(key, snapshot.id());
+                vm.dir().give_back()?;
+                Ok(None)
+            }
+        }
     }
 
     /// Decides on monitor and accelerator.
@@ -125,7 +166,7 @@ impl Engine {
         Ok(fcvm_vmm::choose(spec.machine.vmm, spec.machine.accel, &host)?)
     }
 
-    fn boot_set(&self, kernel: &KernelChoice) -> Result<Set, Error> {
+    pub(crate) fn boot_set(&self, kernel: &KernelChoice) -> Result<Set, Error> {
         let agent = &self.settings().agent;
         Ok(match kernel {
             KernelChoice::Default => self.artifacts().current(agent)?,

@@ -1,11 +1,11 @@
 //! What a VM needs that starts from a snapshot: the files, and what is new for the guest.
 
+use crate::cache::Warm;
 use crate::plan;
 use crate::run::{Beginning, CacheUse, Hold, Prepared, RunRequest, host_facts};
 use crate::snapshot::capture::MachineFiles;
 use crate::{Engine, Error};
 use fcvm_net::Published;
-use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::Delta;
 use fcvm_spec::{SnapshotId, VmSpec};
 use fcvm_store::snapshot::{ContainerState, Manifest, SnapshotDir, SnapshotHold, name};
@@ -34,20 +34,19 @@ impl Engine {
         })?;
         let delta = Delta { env: env.to_vec(), ..delta(&request.spec) };
         let (beginning, files, hold) = lent.wake(delta);
-        Ok(Prepared { choice, beginning, ports, files, hold, cache: CacheUse::None })
+        Ok(Prepared { choice, beginning, ports, files, hold, cache: CacheUse::None, warm: Warm::Unused })
     }
 
-    /// Prepares a run that starts from a cached snapshot: its container is still to be started.
+    /// Prepares a run that starts from a cached snapshot.
     pub(crate) fn prepare_wake(
         &self,
         vm: &mut OwnedVm,
         snapshot: &SnapshotDir,
         choice: &Choice,
-        plan: &Plan,
+        delta: Delta,
     ) -> Result<(Beginning, MachineFiles, Hold), Error> {
         let lent = lend(vm.dir().path(), snapshot, choice)?;
         vm.update(|record| record.restored = Some(Restored { snapshot: snapshot.id().clone(), receipt: None }))?;
-        let delta = Delta { container: Some(plan.container.clone()), ..delta(&vm.record().spec) };
         Ok(lent.wake(delta))
     }
 }

@@ -5,8 +5,10 @@
 
 pub(crate) mod capture;
 pub(crate) mod clone;
+mod prepare;
 
 pub use clone::{CloneAsk, clone_spec};
+pub use prepare::{Found, Preparation, PreparedSnapshot};
 
 use crate::control::{CaptureAnswer, Command};
 use crate::ops::{connect, done};

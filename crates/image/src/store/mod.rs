@@ -92,7 +92,7 @@ impl ImageStore {
     /// Returns the image with this id, if it is here.
     pub(crate) fn image(&self, id: &Digest) -> Result<Option<Image>, Error> {
         let dir = self.image_dir(id);
-        let (record, config) = match ImageRecord::read(&dir.join(RECORD)) {
+        let (record, config, health) = match ImageRecord::read(&dir.join(RECORD)) {
             Ok(read) => read,
             Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -102,6 +102,7 @@ impl ImageStore {
             names: self.names.read()?.of(id),
             manifest: record.manifest.map(|digest| digest.to_string()),
             config,
+            health,
             disk: dir.join(DISK),
             size: record.size,
             made: record.made,

@@ -1,5 +1,6 @@
 //! What is kept about an image beside its disk: `image.json`.
 
+use crate::health::{self, HealthCheck};
 use crate::{Digest, Error};
 use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ impl ImageRecord {
     }
 
     /// Reads `image.json` and the configuration in it.
-    pub(super) fn read(path: &Path) -> Result<(Self, ImageConfiguration), Error> {
+    pub(super) fn read(path: &Path) -> Result<(Self, ImageConfiguration, Option<HealthCheck>), Error> {
         let bytes = fs::read(path).map_err(Error::file("read", path))?;
         let damaged = |reason: String| Error::Configuration { path: path.to_owned(), reason };
         let record: Self = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -41,7 +42,8 @@ impl ImageRecord {
             return Err(damaged(format!("it has format {}, this fcvm knows format {FORMAT}", record.format)));
         }
         let config = serde_json::from_str(&record.config).map_err(|error| damaged(error.to_string()))?;
-        Ok((record, config))
+        let health = health::of_config(&record.config);
+        Ok((record, config, health))
     }
 
     pub(super) fn to_json(&self) -> Vec<u8> {

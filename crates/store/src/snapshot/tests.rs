@@ -1,5 +1,7 @@
 use super::*;
-use fcvm_spec::{ContainerSpec, MachineShape, NetworkMode, Removal, RootKind, SnapshotPolicy, Stdin, VmId, VmSpec};
+use fcvm_spec::{
+    ContainerSpec, HealthSpec, MachineShape, NetworkMode, Removal, RootKind, SnapshotPolicy, Stdin, VmId, VmSpec,
+};
 use std::collections::BTreeMap;
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -31,6 +33,7 @@ fn manifest(seed: u8, files: BTreeMap<String, FileEntry>) -> Manifest {
             removal: Removal::Keep,
             stdin: Stdin::Null,
             snapshot: SnapshotPolicy::default(),
+            health: HealthSpec::default(),
         },
         source,
         parent: None,

@@ -12,6 +12,7 @@ enum Filter {
     Id(String),
     Status(String),
     Ancestor(String),
+    Health(String),
     Label {
         name: String,
         value: Option<String>,
@@ -51,6 +52,7 @@ impl Filter {
             "name" => Self::Name(value),
             "id" => Self::Id(value),
             "status" => Self::Status(value),
+            "health" => Self::Health(value),
             "ancestor" => Self::Ancestor(value),
             "label" => Self::label(&value, true),
             "label!" => Self::label(&value, false),
@@ -62,7 +64,7 @@ impl Filter {
             "before" => Self::Before(created(&value, records)?),
             "since" => Self::Since(created(&value, records)?),
             _ => {
-                let known = "name, id, status, label, label!, ancestor, exited, before, since";
+                let known = "name, id, status, label, label!, ancestor, health, exited, before, since";
                 return Err(Failure::new(format!("{key} is an invalid filter: it is one of {known}")));
             }
         })
@@ -82,6 +84,7 @@ impl Filter {
             Self::Name(pattern) => anchored(record.spec.name.as_str(), pattern),
             Self::Id(start) => record.spec.id.as_str().starts_with(start),
             Self::Status(state) => record.phase.podman() == state,
+            Self::Health(status) => is_health(record, status),
             Self::Ancestor(image) => is_ancestor(record, image),
             Self::Label { name, value, wanted } => {
                 let found = record.spec.container.labels.get(name);
@@ -102,6 +105,11 @@ fn anchored(name: &str, pattern: &str) -> bool {
         (None, Some(end)) => name.ends_with(end),
         (None, None) => name.contains(pattern),
     }
+}
+
+/// Podman's words, `none` among them.
+fn is_health(record: &VmRecord, status: &str) -> bool {
+    record.health.as_ref().map_or_else(|| "none".to_owned(), |health| health.status.to_string()) == status
 }
 
 /// An image by its name, with or without the tag that is meant anyway, or by the beginning of its id.

@@ -107,7 +107,10 @@ pub(in crate::command) fn ports(record: &VmRecord) -> Value {
 pub(in crate::command) fn status(record: &VmRecord) -> String {
     match (&record.ended, record.started_ns, record.phase) {
         (Some(ended), ..) => format!("Exited ({}) {}", ended.code, ago(ended.at_ns)),
-        (None, Some(started), Phase::Running) => format!("Up {}", since(started)),
+        (None, Some(started), Phase::Running) => match &record.health {
+            Some(health) => format!("Up {} ({})", since(started), health.status),
+            None => format!("Up {}", since(started)),
+        },
         (None, _, Phase::Stopping) => "Stopping".to_owned(),
         _ => "Created".to_owned(),
     }

@@ -9,7 +9,7 @@ use crate::ui;
 use crate::ui::progress::Show;
 use fcvm_engine::run::Origin;
 use fcvm_engine::snapshot::{CloneAsk, clone_spec};
-use fcvm_engine::{Engine, Publish, Remove, RunRequest};
+use fcvm_engine::{Engine, Goal, Publish, Remove, RunRequest};
 use fcvm_image::PullPolicy;
 use fcvm_proto::message::Exec;
 use fcvm_spec::{PortMapping, Removal, Stdin, VmName, VmSpec};
@@ -80,7 +80,13 @@ fn requests(args: &ChildArgs, manifest: &Manifest) -> Result<Vec<RunRequest>, Fa
         let hostname = args.hostname.clone();
         let removal = if args.rm || args.exec.is_some() { Removal::Automatic } else { Removal::Keep };
         let spec = clone_spec(manifest, CloneAsk { id, name, hostname, ports: ports.clone(), removal });
-        Ok(RunRequest { spec, pull: PullPolicy::Never, publish: Publish::Named, origin: origin.clone() })
+        Ok(RunRequest {
+            spec,
+            pull: PullPolicy::Never,
+            publish: Publish::Named,
+            origin: origin.clone(),
+            goal: Goal::Run,
+        })
     };
     (1..=args.count).map(request).collect()
 }
