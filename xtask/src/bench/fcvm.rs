@@ -20,7 +20,8 @@ impl Fcvm {
         let host = Host::new();
         let port = free_port();
         let publish = format!("{port}:9");
-        let server = "while :; do dd if=/dev/zero bs=1M count=256 2>/dev/null | nc -l -p 9; done";
+        // One that listens all the time: between two that listen once a connection would be refused.
+        let server = "exec nc -ll -p 9 -e dd if=/dev/zero bs=1M count=256 2>/dev/null";
         let flags = ["--network=rootless:allow_host_loopback=true", "-p", &publish, BUSYBOX, "sh", "-c", server];
         host.start("bench", &flags);
         Ok(Self { host, port })

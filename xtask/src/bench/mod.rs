@@ -127,8 +127,10 @@ fn compare<'p>(
 
 fn row(table: &mut String, what: &str, who: &str, samples: &Samples) {
     let (median, least, most) = (samples.median(), samples.min(), samples.max());
-    writeln!(table, "| {what} | {who} | {median:.1} | {least:.1} | {most:.1} | {} |", samples.len())
-        .expect("a string takes all that is written");
+    let line = format!("| {what} | {who} | {median:.1} | {least:.1} | {most:.1} | {} |", samples.len());
+    // The whole takes minutes.
+    eprintln!("{line}");
+    writeln!(table, "{line}").expect("a string takes all that is written");
 }
 
 fn millis(runs: usize, command: impl Fn() -> Command) -> Result<Samples> {

@@ -43,12 +43,11 @@ impl Podman {
 }
 
 /// No network, seccomp or raised limits: what its sandboxes here allow, and to its advantage.
-const FLAGS: [&str; 7] = [
+const FLAGS: [&str; 6] = [
     "--network=none",
     "--security-opt=seccomp=unconfined",
     "--ulimit=nofile=1024:20000",
     "--ulimit=nproc=4096:4096",
-    "--cgroups=disabled",
     "--log-driver=k8s-file",
     "--pull=never",
 ];
