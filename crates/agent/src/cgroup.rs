@@ -31,6 +31,20 @@ pub(crate) fn processes(dir: &Path) -> Vec<i32> {
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
+/// The processes of a cgroup and of all below it, which the container may have made.
+pub(crate) fn processes_below(dir: &Path) -> Vec<i32> {
+    let mut found = Vec::new();
+    let mut pending = vec![dir.to_owned()];
+    while let Some(dir) = pending.pop() {
+        found.extend(processes(&dir));
+        let below = fs::read_dir(&dir).into_iter().flatten().flatten();
+        pending
+            .extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
+    }
+    found.sort_unstable();
+    found
+}
+
 /// Whether the kernel has killed a process of a cgroup, or of one below it, for want of memory.
 pub(crate) fn ran_out_of_memory(dir: &Path) -> bool {
     fs::read_to_string(dir.join("memory.events")).is_ok_and(|text| counts_a_kill(&text))

@@ -4,6 +4,7 @@
 //! `--` it is the small init inside the container that `run --init` asks for ([`init`]).
 
 mod boot;
+mod census;
 mod cgroup;
 mod command;
 mod container;

@@ -4,7 +4,7 @@ use crate::container::{self, Container};
 use crate::helper::Helpers;
 use crate::pump::Process;
 use crate::reaper::Reaper;
-use crate::{cgroup, dial, exec, power};
+use crate::{census, cgroup, dial, exec, power, world};
 use anyhow::{Context, Result};
 use fcvm_link::{Incoming, Opened, Stream};
 use fcvm_proto::message::{Done, HostRequest, ProcessEvent, Time};
@@ -12,6 +12,8 @@ use fcvm_proto::plan;
 use fcvm_proto::restore::Delta;
 use serde::Serialize;
 use std::cell::RefCell;
+use std::io;
+use std::path::Path;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
@@ -104,6 +106,9 @@ impl Guest {
                 let done = written.map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok);
                 reply(stream, &done).await;
             }
+            Ok(HostRequest::Freeze) => reply(stream, &settled(fcvm_sys::guest::freeze).await).await,
+            Ok(HostRequest::Thaw) => reply(stream, &settled(fcvm_sys::guest::thaw).await).await,
+            Ok(HostRequest::Census) => census::answer(self.container_pid(), stream).await,
             Ok(HostRequest::Clock { shift_ns }) => {
                 // Whether it did is what the answer tells.
                 let _ = fcvm_sys::guest::shift_clock(shift_ns);
@@ -168,6 +173,12 @@ impl Guest {
         self.console.replace(Console::Ended);
         *self.container.borrow_mut() = None;
     }
+}
+
+/// Does something to the scratch disk's file system, which may take as long as the disk.
+async fn settled(act: fn(&Path) -> io::Result<()>) -> Done {
+    let acted = tokio::task::spawn_blocking(move || act(Path::new(world::SCRATCH))).await.map_err(io::Error::from);
+    acted.flatten().map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok)
 }
 
 /// Answers with one message and waits until the host has seen it.

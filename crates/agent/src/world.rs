@@ -11,6 +11,8 @@ use std::path::Path;
 
 /// Where the agent keeps what the container is made of.
 pub(crate) const DIR: &str = "/run/fcvm";
+/// Where the scratch disk is.
+pub(crate) const SCRATCH: &str = "/run/fcvm/scratch";
 
 /// Applies a boot plan up to the point where the container can start. Returns the way out, if the plan has one.
 pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
@@ -24,9 +26,9 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
         fs::create_dir_all(Path::new(DIR).join(name)).with_context(|| format!("make {DIR}/{name}"))?;
     }
     attach(&plan.disks.image, "/run/fcvm/image", "erofs", MountFlags::RDONLY, c"")?;
-    attach(&plan.disks.scratch, "/run/fcvm/scratch", "ext4", MountFlags::NOATIME, c"discard")?;
+    attach(&plan.disks.scratch, SCRATCH, "ext4", MountFlags::NOATIME, c"discard")?;
     for name in ["upper", "work"] {
-        fs::create_dir_all(Path::new("/run/fcvm/scratch").join(name)).context("prepare the scratch disk")?;
+        fs::create_dir_all(Path::new(SCRATCH).join(name)).context("prepare the scratch disk")?;
     }
     let layers = c"lowerdir=/run/fcvm/image,upperdir=/run/fcvm/scratch/upper,workdir=/run/fcvm/scratch/work";
     attach("overlay", "/run/fcvm/rootfs", "overlay", MountFlags::empty(), layers)?;

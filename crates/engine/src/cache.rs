@@ -10,7 +10,7 @@ use crate::snapshot::{CaptureRequest, Quiesce};
 use crate::{Engine, Error};
 use fcvm_artifacts::Set;
 use fcvm_spec::{ContainerSpec, HealthSpec, NetworkMode, SnapshotId, VmSpec};
-use fcvm_store::snapshot::{CacheClaim, Kind, SnapshotDir};
+use fcvm_store::snapshot::{CacheClaim, Holds, Kind, SnapshotDir};
 use fcvm_vmm::Choice;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -167,7 +167,8 @@ impl Engine {
         (key, claim): (CacheKey, CacheClaim),
     ) -> Option<JoinHandle<()>> {
         let kind = Kind::Cache { key: key.0 };
-        let request = CaptureRequest { id: snapshot_id(), kind, labels: BTreeMap::new(), quiesce: Quiesce::No };
+        let (labels, quiesce, holds) = (BTreeMap::new(), Quiesce::No, Holds::Machine);
+        let request = CaptureRequest { id: snapshot_id(), kind, labels, quiesce, holds };
         let taken = self.take(live, request, when).await;
         let taken = taken.inspect_err(|error| tracing::warn!(%error, "this run was not taken into the cache")).ok()?;
         let (store, room) = (self.store().clone(), self.settings().cache_room);

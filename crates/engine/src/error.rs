@@ -81,14 +81,30 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// There is no room for a snapshot.
-    #[error("a snapshot may need {} MiB where {} MiB are free", needed >> 20, free >> 20)]
-    NoRoom {
-        /// Bytes that it may need.
-        needed: u64,
-        /// Bytes that are free.
-        free: u64,
+    /// A file of a snapshot could not be used.
+    #[error("{what} of the snapshot")]
+    Snapshot {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
     },
+    /// Two snapshots have too little in common.
+    #[error("one is of {one}, the other of {other} or another version of it: their files cannot be compared")]
+    OtherImages {
+        /// The image of the one.
+        one: String,
+        /// That of the other.
+        other: String,
+    },
+    /// A snapshot of a disk needs what only the image tells.
+    #[error(
+        "the image {0} of this VM was removed, and a disk that machines boot with needs it; capture the machine instead"
+    )]
+    ImageGone(String),
+    /// A snapshot is not one of a machine.
+    #[error("this snapshot is of a disk: there is no machine in it")]
+    OnlyADisk,
     /// The guest did not do in time what comes before a capture.
     #[error("the guest did not fall silent within {seconds} s; it goes on")]
     NotSilent {

@@ -14,7 +14,7 @@ pub(crate) const SUPERBLOCK_OFFSET: usize = 1024;
 /// The size of a directory entry without its name.
 pub(crate) const DIRENT: usize = 12;
 
-const MAGIC: u32 = 0xE0F5_E1E2;
+pub(crate) const MAGIC: u32 = 0xE0F5_E1E2;
 const BLOCK_BITS: u8 = 12;
 /// `SB_CHKSUM | MTIME`
 const FEATURE_COMPAT: u32 = 3;

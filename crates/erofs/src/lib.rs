@@ -1,4 +1,4 @@
-//! Writes read-only file system images (EROFS, uncompressed) without root and in bounded memory.
+//! Writes read-only file system images (EROFS, uncompressed) without root and in bounded memory, and finds names in them.
 //!
 //! ```text
 //! block 0      1..                     meta_blkaddr..
@@ -21,9 +21,11 @@
 mod blocks;
 mod format;
 mod layout;
+mod reader;
 mod tree;
 mod writer;
 
+pub use reader::{Found, Reader};
 pub use tree::{Age, Attributes, Kind, NodeId, Timestamp};
 pub use writer::{Content, Summary, Writer};
 

@@ -11,6 +11,7 @@
 //! by the `erofs` room; running them is the engine's business.
 
 mod arch;
+pub mod changes;
 mod convert;
 mod credentials;
 mod digest;

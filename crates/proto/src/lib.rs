@@ -2,6 +2,7 @@
 //!
 //! The written form of this crate is `docs/protocol.md`. The asynchronous driver is in the `link` room.
 
+pub mod census;
 pub mod frame;
 pub mod message;
 pub mod plan;

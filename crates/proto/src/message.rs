@@ -98,6 +98,13 @@ pub enum HostRequest {
     /// Writes back what the scratch disk's file systems hold in memory, so that the disk alone is consistent. The guest
     /// answers with [`Done`].
     Quiesce,
+    /// Writes back what the scratch disk's file system holds and lets nobody write to it; the guest answers with
+    /// [`Done`].
+    Freeze,
+    /// Ends that. The guest answers with [`Done`].
+    Thaw,
+    /// Asks what runs in the container. The guest answers with [`crate::census::Census`] messages until it finishes.
+    Census,
     /// Runs a command. Carries the same as [`HostRequest::Start`].
     Exec(Exec),
     /// Connects to a port of the container; the guest answers with one [`Dialled`], then bytes flow.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::{Bytes, BytesMut};
+use fcvm_proto::census::{Census, Listener, Running};
 use fcvm_proto::frame::{Flags, Frame, Header, Kind};
 use fcvm_proto::message::*;
 use fcvm_proto::plan::{Container, Disks, Network, Plan};
@@ -134,6 +135,9 @@ fn requests(samples: &mut Samples) {
     samples.is("start", HostRequest::Start);
     samples.is("attach", HostRequest::Attach);
     samples.is("quiesce", HostRequest::Quiesce);
+    samples.is("freeze", HostRequest::Freeze);
+    samples.is("thaw", HostRequest::Thaw);
+    samples.is("census", HostRequest::Census);
     samples.is("clock", HostRequest::Clock { shift_ns: -20_000_000 });
     samples.is("time", Time { now_ns: 1_795_000_000_123_456_789 });
     let least = Exec { command: vec!["true".into()], ..Exec::default() };
@@ -162,6 +166,10 @@ fn requests(samples: &mut Samples) {
 fn answers(samples: &mut Samples) {
     samples.is("dialled-connected", Dialled::Connected);
     samples.is("dialled-failed", Dialled::Failed(111));
+    let sh = Running { pid: 1, started: 321, command: "sh -c x".into() };
+    let web = Listener { protocol: Transport::Tcp, address: [0, 0, 0, 0].into(), port: 80 };
+    samples.is("census-answer", Census { processes: vec![sh], listeners: vec![web] });
+    samples.means("census-least", Census::default());
     samples.is("done-ok", Done::Ok);
     samples.is("done-failed", Done::Failed("no such process".into()));
     samples.is("process-signal", ProcessMessage::Signal(2));
@@ -259,6 +267,7 @@ fn all_messages_have_samples(
     match host {
         HostRequest::Start | HostRequest::Exec(_) | HostRequest::Dial(_) | HostRequest::Kill { .. } => {}
         HostRequest::Attach | HostRequest::Quiesce | HostRequest::Clock { .. } | HostRequest::PowerOff => {}
+        HostRequest::Census | HostRequest::Freeze | HostRequest::Thaw => {}
     }
     match session {
         SessionMessage::Park | SessionMessage::Parked => {}

@@ -98,6 +98,17 @@ pub enum Error {
     /// No snapshot has this tag or id.
     #[error("no snapshot with tag or id {0:?}; `fcvm snapshot ls` lists them")]
     NoSuchSnapshot(String),
+    /// There is no room for a snapshot.
+    #[error("a snapshot may need {} MiB where {} MiB are free", needed >> 20, free >> 20)]
+    NoRoom {
+        /// Bytes that it may need.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// No process of this number serves a snapshot.
+    #[error("no `snapshot serve` runs as process {0} on this data directory")]
+    NoServer(u32),
     /// A snapshot cannot be used as it is.
     #[error("the snapshot {} is damaged: {reason}; `fcvm snapshot rm -f` removes it", path.display())]
     DamagedSnapshot {

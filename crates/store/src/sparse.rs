@@ -5,7 +5,7 @@ use rustix::fs::SeekFrom;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 /// Copies a file into a new one: shares the data where the file system can, else copies it and leaves the holes.
@@ -17,6 +17,12 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
         let _ = fs::remove_file(to);
         Error::file("write", to)(error)
     })
+}
+
+/// How much of a file is no hole, in bytes.
+pub fn allocated(path: &Path) -> Result<u64, Error> {
+    let metadata = fs::metadata(path).map_err(Error::file("measure", path))?;
+    Ok(metadata.blocks() * 512)
 }
 
 /// Shares the data where the file system can.
@@ -61,7 +67,6 @@ fn next_part(file: &File, place: u64) -> io::Result<Option<Range<u64>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_copy_has_the_data_and_the_holes() {

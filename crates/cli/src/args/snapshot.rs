@@ -4,6 +4,7 @@ use super::environment;
 use crate::error::Failure;
 use clap::{Args, Subcommand};
 use fcvm_engine::snapshot::Quiesce;
+use fcvm_store::snapshot::Holds;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -29,6 +30,19 @@ pub(crate) enum SnapshotVerb {
     Prune,
     /// Show which snapshot came of which, and the VMs that run from them
     Tree,
+    /// Show what is not the same in two snapshots, or in a snapshot and a running VM
+    Diff(DiffArgs),
+    /// Make a snapshot stand by itself: those of this backend always do
+    Flatten {
+        /// Tags or ids
+        #[arg(required = true)]
+        snapshots: Vec<String>,
+    },
+    /// Keep a snapshot ready for `snapshot run --pid`, until a signal comes
+    Serve {
+        /// The snapshot, by tag or id
+        snapshot: String,
+    },
     /// Read every byte of snapshots and compare it with what was written
     Verify {
         /// Tags or ids
@@ -49,6 +63,9 @@ pub(crate) struct CreateArgs {
     /// Do not
     #[arg(long)]
     no_quiesce: bool,
+    /// Capture what the VM has written to its disk, not its memory: VMs boot from such a snapshot
+    #[arg(long, conflicts_with = "no_quiesce")]
+    disk_only: bool,
     /// Write KEY=VALUE on it
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
@@ -62,6 +79,10 @@ pub(crate) struct CreateArgs {
 impl CreateArgs {
     pub(crate) fn quiesce(&self) -> Quiesce {
         if self.no_quiesce { Quiesce::No } else { Quiesce::Yes }
+    }
+
+    pub(crate) fn holds(&self) -> Holds {
+        if self.disk_only { Holds::Disk } else { Holds::Machine }
     }
 
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
@@ -84,8 +105,12 @@ pub(crate) struct CloneArgs {
     /// Carry standard input
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// Of the snapshot that this process serves
+    #[arg(long, value_name = "PID", conflicts_with = "snapshot")]
+    pub(crate) pid: Option<u32>,
     /// The snapshot, by tag or id
-    pub(crate) snapshot: String,
+    #[arg(required_unless_present = "pid")]
+    pub(crate) snapshot: Option<String>,
 }
 
 /// `fork`.
@@ -157,6 +182,18 @@ impl ChildArgs {
         }
         Ok(())
     }
+}
+
+/// `snapshot diff`.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The earlier: a snapshot by tag or id, or a running VM, which is captured for this
+    pub(crate) before: String,
+    /// The later
+    pub(crate) after: String,
 }
 
 /// `snapshot ls`.

@@ -66,7 +66,7 @@ impl Engine {
             Beginning::Boot { kernel, initramfs, plan } => {
                 let spec = spec(Origin::Boot { kernel, initramfs });
                 let (machine, greeted) = self.boot_fresh(vm, &spec, &plan).await?;
-                (machine, greeted, HostRequest::Start, Some(hold))
+                (machine, greeted, HostRequest::Start, hold)
             }
             Beginning::Wake { saved, delta, container } => {
                 let spec = spec(Origin::Saved(saved));

@@ -26,7 +26,8 @@ pub(crate) struct Prepared {
     pub(crate) beginning: Beginning,
     pub(crate) ports: Published,
     pub(crate) files: MachineFiles,
-    pub(crate) hold: Hold,
+    /// None: it has links of its own to all that it uses.
+    pub(crate) hold: Option<Hold>,
     pub(crate) cache: CacheUse,
     /// What becomes of the machine once its container is well.
     pub(crate) warm: Warm,
@@ -108,7 +109,7 @@ impl Engine {
                         self.wake_from_cache(vm, (&key, &snapshot), &choice, delta)?
                     {
                         let cache = CacheUse::From(key, snapshot.id().clone());
-                        return Ok(Prepared { choice, beginning, ports, files, hold, cache, warm });
+                        return Ok(Prepared { choice, beginning, ports, files, hold: Some(hold), cache, warm });
                     }
                 }
                 Cache::Miss(key, claim) => warm = Warm::Cached(key, claim),
@@ -120,7 +121,7 @@ impl Engine {
                 let delta = Delta { container: Some(plan.container.clone()), ..delta(&vm.record().spec) };
                 if let Some((beginning, files, hold)) = self.wake_from_cache(vm, (&key, &snapshot), &choice, delta)? {
                     let cache = CacheUse::From(key, snapshot.id().clone());
-                    return Ok(Prepared { choice, beginning, ports, files, hold, cache, warm });
+                    return Ok(Prepared { choice, beginning, ports, files, hold: Some(hold), cache, warm });
                 }
                 CacheUse::None
             }
@@ -135,7 +136,7 @@ impl Engine {
             beginning: Beginning::Boot { kernel: set.kernel, initramfs: set.initramfs, plan: Box::new(plan) },
             ports,
             files: MachineFiles { system: set.system, image: image.disk, scratch, memory: None },
-            hold: Hold::Image { _lock: lock },
+            hold: Some(Hold::Image { _lock: lock }),
             cache,
             warm,
         })

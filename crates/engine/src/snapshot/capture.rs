@@ -6,12 +6,15 @@
 //! ```
 //! A failure at any point leaves the machine running and no half snapshot.
 
-use super::{CaptureRequest, Captured, Quiesce};
+use super::{CaptureRequest, Captured, Quiesce, census};
 use crate::link::{GuestLink, ask};
 use crate::run::now_ns;
 use crate::{Engine, Error, clock};
+use fcvm_proto::census::Census;
 use fcvm_proto::message::HostRequest;
-use fcvm_store::snapshot::{ContainerState, FileEntry, Kind, Manifest, SavedMachine, Source, Staging, digest, name};
+use fcvm_store::snapshot::{
+    ContainerState, FileEntry, Holds, Kind, Manifest, SavedMachine, Source, Staging, digest, name,
+};
 use fcvm_store::{FailPoint, VmRecord, sparse};
 use fcvm_vmm::Machine;
 use fcvm_vmm::memory::{MemoryCopy, Pages, Whole};
@@ -66,6 +69,7 @@ pub(crate) struct Taken {
     staging: Staging,
     files: MachineFiles,
     devices: Vec<u8>,
+    census: Option<Census>,
     /// None: the whole memory is in its file already.
     pages: Option<Pages>,
     /// Complete but for its files.
@@ -99,6 +103,9 @@ enum Copying {
 impl Engine {
     /// Captures a machine for a user.
     pub(crate) async fn capture(&self, live: &Live<'_>, request: CaptureRequest) -> Result<Captured, Error> {
+        if request.holds == Holds::Disk {
+            return self.capture_disk(live, request).await;
+        }
         let keep = if request.kind == Kind::User { Keep::Verifiable } else { Keep::Cheaply };
         let taken = self.take(live, request, Copy::Ahead).await?;
         blocking(move || taken.write(keep)).await
@@ -108,6 +115,7 @@ impl Engine {
     pub(crate) async fn take(&self, live: &Live<'_>, request: CaptureRequest, when: Copy) -> Result<Taken, Error> {
         let staging = self.store().begin_snapshot(request.id.clone())?;
         let copying = begin_copy(live, &staging, when).await?;
+        let census = census_of(live).await;
         if request.quiesce == Quiesce::Yes {
             let written = ask(live.link.session(), &HostRequest::Quiesce);
             let written = tokio::time::timeout(QUIESCE, written).await;
@@ -126,19 +134,25 @@ impl Engine {
         }
         let (devices, pages) = saved?;
         let manifest = describe(live, request, at_ns, paused);
-        Ok(Taken { staging, files: live.files.clone(), devices, pages, manifest })
+        Ok(Taken { staging, files: live.files.clone(), devices, census, pages, manifest })
     }
+}
+
+/// What runs in the container, if it can be told: a snapshot is as good without.
+async fn census_of(live: &Live<'_>) -> Option<Census> {
+    if live.container == ContainerState::Unstarted {
+        return None;
+    }
+    let taken = tokio::time::timeout(PATIENCE, census::take(live.link.session())).await.unwrap_or(Err(Error::Lost));
+    taken.inspect_err(|error| tracing::warn!(%error, "what runs in the container is not known")).ok()
 }
 
 /// Makes sure of the room and copies what can be copied while the machine runs.
 async fn begin_copy(live: &Live<'_>, staging: &Staging, when: Copy) -> Result<Copying, Error> {
     let failed = |source| Error::Memory { what: "look at", source };
     let copy = live.machine.copy_memory().map_err(failed)?;
-    let needed = copy.largest().map_err(failed)? + fs::metadata(&live.files.scratch).map_or(0, |disk| allocated(&disk));
-    let free = staging.free_space()?;
-    if free < needed {
-        return Err(Error::NoRoom { needed, free });
-    }
+    let needed = copy.largest().map_err(failed)? + sparse::allocated(&live.files.scratch)?;
+    staging.need(needed)?;
     match copy {
         MemoryCopy::Pages(copy) => Ok(Copying::Pages(copy)),
         MemoryCopy::Whole(copy) => {
@@ -182,9 +196,14 @@ impl Taken {
     /// Writes down what is not written yet and makes the snapshot whole. Blocks.
     pub(crate) fn write(self, keep: Keep) -> Result<Captured, Error> {
         let failed = |what| move |source: io::Error| Error::Memory { what, source };
-        let Self { staging, files, devices, pages, mut manifest } = self;
+        let Self { staging, files, devices, census, pages, mut manifest } = self;
         staging.create(name::DEVICES)?.write_all(&devices).map_err(failed("write the devices beside"))?;
         let mut own = vec![name::DEVICES, name::SCRATCH];
+        if let Some(census) = census {
+            let text = serde_json::to_vec(&census).expect("a census is plain");
+            staging.create(name::CENSUS)?.write_all(&text).map_err(failed("write the census beside"))?;
+            own.push(name::CENSUS);
+        }
         let mut shared = vec![(&files.system, name::SYSTEM), (&files.image, name::IMAGE)];
         match (&pages, &files.memory) {
             (Some(pages), Some(memory)) => {
@@ -210,17 +229,18 @@ impl Taken {
     }
 }
 
-fn entry(path: &Path, keep: Keep) -> io::Result<FileEntry> {
+pub(super) fn entry(path: &Path, keep: Keep) -> io::Result<FileEntry> {
     let sha256 = (keep == Keep::Verifiable).then(|| digest(path)).transpose()?;
     Ok(FileEntry { size: fs::metadata(path)?.len(), sha256 })
 }
 
-fn describe(live: &Live<'_>, request: CaptureRequest, at_ns: i64, paused: Duration) -> Manifest {
+pub(super) fn describe(live: &Live<'_>, request: CaptureRequest, at_ns: i64, paused: Duration) -> Manifest {
     let (record, choice) = (live.record, live.machine.choice());
     Manifest {
         id: request.id,
         created_ns: at_ns,
         kind: request.kind,
+        holds: request.holds,
         labels: request.labels,
         source: Source { id: record.spec.id.clone(), name: record.spec.name.clone() },
         parent: record.restored.as_ref().map(|restored| restored.snapshot.clone()),
@@ -239,14 +259,10 @@ fn describe(live: &Live<'_>, request: CaptureRequest, at_ns: i64, paused: Durati
     }
 }
 
-fn allocated(metadata: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::blocks(metadata) * 512
-}
-
 fn copy_failed(source: io::Error) -> Error {
     Error::Memory { what: "copy", source }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("this work does not panic")
 }

@@ -8,7 +8,7 @@ use crate::{Engine, Error};
 use fcvm_net::Published;
 use fcvm_proto::restore::Delta;
 use fcvm_spec::{SnapshotId, VmSpec};
-use fcvm_store::snapshot::{ContainerState, Manifest, SnapshotDir, SnapshotHold, name};
+use fcvm_store::snapshot::{ContainerState, Holds, Manifest, SnapshotDir, SnapshotHold, name};
 use fcvm_store::{OwnedVm, Restored};
 use fcvm_vmm::{Choice, Saved};
 use std::path::Path;
@@ -23,6 +23,9 @@ impl Engine {
         env: &[String],
     ) -> Result<Prepared, Error> {
         let snapshot = self.store().snapshot(id)?;
+        if snapshot.manifest()?.holds == Holds::Disk {
+            return self.prepare_with_disk(vm, request, &snapshot, env).await;
+        }
         let choice = self.choose(&request.spec)?;
         let ports = Published::bind(&request.spec.ports).await?;
         let lent = lend(vm.dir().path(), &snapshot, &choice)?;
@@ -34,7 +37,7 @@ impl Engine {
         })?;
         let delta = Delta { env: env.to_vec(), ..delta(&request.spec) };
         let (beginning, files, hold) = lent.wake(delta);
-        Ok(Prepared { choice, beginning, ports, files, hold, cache: CacheUse::None, warm: Warm::Unused })
+        Ok(Prepared { choice, beginning, ports, files, hold: Some(hold), cache: CacheUse::None, warm: Warm::Unused })
     }
 
     /// Prepares a run that starts from a cached snapshot.
@@ -64,6 +67,9 @@ pub(crate) fn lend(into: &Path, snapshot: &SnapshotDir, choice: &Choice) -> Resu
     let hold = snapshot.hold()?;
     let manifest = snapshot.manifest()?;
     snapshot.check_files(&manifest)?;
+    if manifest.holds == Holds::Disk {
+        return Err(Error::OnlyADisk);
+    }
     check_machine(&manifest, choice)?;
     snapshot.lend(into)?;
     let pages = snapshot.path(name::PAGES);

@@ -4,17 +4,21 @@
 //! [`clone`] instead of a kernel.
 
 pub(crate) mod capture;
+mod census;
 pub(crate) mod clone;
+mod difference;
+mod disk;
 mod prepare;
 
 pub use clone::{CloneAsk, clone_spec};
+pub use difference::{Comings, Difference, difference};
 pub use prepare::{Found, Preparation, PreparedSnapshot};
 
 use crate::control::{CaptureAnswer, Command};
 use crate::ops::{connect, done};
 use crate::{Engine, Error};
 use fcvm_spec::SnapshotId;
-use fcvm_store::snapshot::{Kind, Sizes};
+use fcvm_store::snapshot::{Holds, Kind, Sizes};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -30,6 +34,9 @@ pub struct CaptureRequest {
     pub labels: BTreeMap<String, String>,
     /// Whether the guest writes back its file systems first.
     pub quiesce: Quiesce,
+    /// Of what.
+    #[serde(default)]
+    pub holds: Holds,
 }
 
 /// Whether the guest writes back its file systems before a capture. The memory holds what it has not written; only a disk

@@ -5,7 +5,7 @@ use crate::cache::CacheKey;
 use crate::run::{Goal, Origin, RunObserver, RunRequest};
 use crate::{Attachment, Engine, Error, health};
 use fcvm_spec::{Removal, SnapshotId, SnapshotPolicy, Stdin, VmName, VmSpec};
-use fcvm_store::snapshot::{CacheClaim, Kind};
+use fcvm_store::snapshot::{CacheClaim, Holds, Kind};
 use std::collections::BTreeMap;
 
 /// The label by which a tagged snapshot tells what it was prepared for.
@@ -81,7 +81,8 @@ impl Engine {
             None => (Kind::Cache { key: key.as_str().to_owned() }, BTreeMap::new()),
         };
         request.origin = Origin::Image;
-        request.goal = Goal::Snapshot(CaptureRequest { id: id.clone(), kind, labels, quiesce: Quiesce::Yes });
+        let (quiesce, holds) = (Quiesce::Yes, Holds::Machine);
+        request.goal = Goal::Snapshot(CaptureRequest { id: id.clone(), kind, labels, quiesce, holds });
         let outcome = self.run(request, attachment, observer).await?;
         if self.store().snapshot(&id).is_err() {
             return Err(Error::EndedFirst { code: outcome.code });

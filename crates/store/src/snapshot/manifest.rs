@@ -35,6 +35,9 @@ pub struct Manifest {
     /// The snapshot that the VM had been restored from.
     #[serde(default)]
     pub parent: Option<SnapshotId>,
+    /// What it is of.
+    #[serde(default)]
+    pub holds: Holds,
     /// What was asked of the VM.
     pub spec: VmSpec,
     /// The digest of its image.
@@ -66,6 +69,17 @@ pub enum Kind {
     },
     /// For the children of one fork.
     Fork,
+}
+
+/// What a snapshot is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Holds {
+    /// A machine, which goes on from there.
+    #[default]
+    Machine,
+    /// The VM's disk: machines boot with it.
+    Disk,
 }
 
 /// The VM that a snapshot was made of.

@@ -8,19 +8,27 @@
 //!   memory               the guest's memory; of a snapshot of a restored VM a link to the memory it was restored from
 //!   pages                of the latter, the pages that differ
 //!   devices              the state of processors and devices
+//!   census.json          what ran in the container
 //!   scratch.ext4         the disk of the VM's own writes
 //!   system.erofs, image.erofs    links to the read-only disks
 //! ```
-//! A fork's is called ID.fork instead: see [`fork`].
+//! One of a disk alone has instead of memory, pages, devices, census and system:
+//!
+//! ```text
+//!   image.json           what the image's author says about running it
+//! ```
+//! A fork's is called ID.fork instead: see [`fork`]. `PID.serve` tells what a process serves: see [`serve`].
 
 mod cache;
 mod fork;
 pub mod manifest;
+mod serve;
 mod sweep;
 
 pub use cache::CacheClaim;
 pub use fork::ForkHold;
-pub use manifest::{ContainerState, FORMAT, FileEntry, Kind, Manifest, SavedMachine, Source};
+pub use manifest::{ContainerState, FORMAT, FileEntry, Holds, Kind, Manifest, SavedMachine, Source};
+pub use serve::Served;
 
 use crate::{Error, FailPoint, Store, file, sparse};
 use fcvm_spec::{SnapshotId, VmName};
@@ -39,6 +47,10 @@ pub mod name {
     pub const PAGES: &str = "pages";
     /// Processors and devices.
     pub const DEVICES: &str = "devices";
+    /// What ran in the container, if it did.
+    pub const CENSUS: &str = "census.json";
+    /// In a snapshot of a disk, what the image's author says about running it.
+    pub const CONFIG: &str = "image.json";
     /// The VM's own writes.
     pub const SCRATCH: &str = "scratch.ext4";
     /// The guest system.
@@ -207,11 +219,12 @@ impl Staging {
         link_or_copy(from, &self.path(name))
     }
 
-    /// Room on its file system, in bytes.
-    pub fn free_space(&self) -> Result<u64, Error> {
+    /// Makes sure that there is room for so many bytes.
+    pub fn need(&self, bytes: u64) -> Result<(), Error> {
         let space = rustix::fs::statvfs(&self.path).map_err(io::Error::from);
         let space = space.map_err(Error::file("ask for the free space of", &self.path))?;
-        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < bytes { Err(Error::NoRoom { needed: bytes, free }) } else { Ok(()) }
     }
 
     /// Makes it whole: all of it is on disk before it can be found.
@@ -318,12 +331,26 @@ impl SnapshotDir {
         Ok(SnapshotHold { _lock: lock })
     }
 
+    /// Has the kernel read one of its files into the page cache, and does not wait for that.
+    pub fn read_ahead(&self, name: &str) -> Result<(), Error> {
+        let path = self.path(name);
+        let file = File::open(&path).map_err(Error::file("open", &path))?;
+        let advised = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed).map_err(io::Error::from);
+        advised.map_err(Error::file("read ahead in", &path))
+    }
+
     /// Links the files that restored machines map or read into a VM's directory, so that the VM needs the snapshot no
     /// more; the scratch disk is copied, since the VM writes it.
     pub fn lend(&self, into: &Path) -> Result<(), Error> {
         for name in name::LENT {
             link_or_copy(&self.path(name), &into.join(name))?;
         }
+        sparse::copy(&self.path(name::SCRATCH), &into.join(name::SCRATCH))
+    }
+
+    /// Gives a VM's directory the image and a copy of the disk.
+    pub fn lend_disk(&self, into: &Path) -> Result<(), Error> {
+        link_or_copy(&self.path(name::IMAGE), &into.join(name::IMAGE))?;
         sparse::copy(&self.path(name::SCRATCH), &into.join(name::SCRATCH))
     }
 

@@ -2,12 +2,13 @@
 
 use super::fork::{FORK, HOLD};
 use super::name;
+use super::serve::SERVE;
 use crate::{Error, Store, file};
 use std::fs::{self, File};
 use std::path::Path;
 
 impl Store {
-    /// Removes what is unfinished, half removed, or of a fork whose command is gone.
+    /// Removes what is unfinished, half removed, or of a fork or a server whose process is gone.
     pub(crate) fn sweep_snapshots(&self) -> Result<(), Error> {
         let path = self.snapshots_dir();
         let entries = fs::read_dir(&path).map_err(Error::file("list", &path))?.flatten();
@@ -23,7 +24,7 @@ impl Store {
                 Some(FORK) if is_free(&path.with_extension(HOLD)) && is_free(&path.join(name::LOCK)) => {
                     file::remove_tree(&path)?;
                 }
-                Some(HOLD) if is_free(&path) => file::remove(&path)?,
+                Some(HOLD | SERVE) if is_free(&path) => file::remove(&path)?,
                 _ => {}
             }
         }
@@ -32,6 +33,6 @@ impl Store {
 }
 
 /// Whether nobody holds a lock; one that is not there is held by nobody.
-fn is_free(lock: &Path) -> bool {
+pub(super) fn is_free(lock: &Path) -> bool {
     File::open(lock).map_or(true, |lock| lock.try_lock().is_ok())
 }

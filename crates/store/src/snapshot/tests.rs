@@ -20,6 +20,7 @@ fn manifest(seed: u8, files: BTreeMap<String, FileEntry>) -> Manifest {
         id: id(seed),
         created_ns: 1,
         kind: Kind::User,
+        holds: Holds::Machine,
         labels: BTreeMap::new(),
         spec: VmSpec {
             id: source.id.clone(),

@@ -3,6 +3,7 @@
 mod clock;
 mod clone;
 mod entropy;
+mod freeze;
 mod inherited;
 mod port;
 mod signal;
@@ -11,6 +12,7 @@ mod tun;
 pub use clock::{set_clock, shift_clock};
 pub use clone::{Cloned, clone_sibling};
 pub use entropy::add_entropy;
+pub use freeze::{freeze, thaw};
 pub use inherited::take_inherited;
 pub use port::Port;
 pub use signal::send_signal;

@@ -9,10 +9,12 @@
 //! A file that machines map is never written again: each copy is a new file. The pages of a machine that was restored
 //! from a memory file *and* pages are all its own, so what it saves goes with the memory file alone: there are no chains.
 
+mod compare;
 mod pages;
 mod private;
 mod whole;
 
+pub use compare::{Differing, SavedMemory};
 pub use pages::Pages;
 pub use whole::Whole;
 

@@ -6,6 +6,7 @@
 //! Numbers are little-endian. A page that is not in a run is that of the memory file which goes with these pages.
 
 use super::PAGE;
+use std::fs::File;
 use std::io::{self, Read, Write};
 
 const MAGIC: &[u8; 8] = b"FCVMPAGE";
@@ -51,13 +52,9 @@ impl Pages {
     /// Reads a file piece by piece; calls `take` with the place of each piece, in bytes, and the piece.
     pub fn read_each(from: &mut impl Read, mut take: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
         const PIECE: u64 = 64;
-        let mut magic = [0; MAGIC.len()];
-        from.read_exact(&mut magic)?;
-        if magic != *MAGIC {
-            return Err(damaged("it does not begin as a file of pages"));
-        }
+        read_magic(from)?;
         let mut buffer = vec![0; (PIECE * PAGE) as usize];
-        for (first, count) in read_runs(from)? {
+        for Run { first, count, .. } in read_runs(from)? {
             let mut done = 0;
             while done < count {
                 let pages = PIECE.min(count - done);
@@ -71,16 +68,57 @@ impl Pages {
     }
 }
 
-fn read_runs(from: &mut impl Read) -> io::Result<Vec<(u64, u64)>> {
-    let mut runs = Vec::new();
-    let mut end = 0;
+/// Pages in a row, of which a file holds the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// The first page.
+    pub(super) first: u64,
+    /// How many there are.
+    pub(super) count: u64,
+    /// Where their bytes begin in the file.
+    pub(super) place: u64,
+}
+
+impl Run {
+    /// Where it begins in the memory, in bytes.
+    pub(super) fn start(&self) -> u64 {
+        self.first * PAGE
+    }
+
+    /// Where it ends in the memory, in bytes.
+    pub(super) fn end(&self) -> u64 {
+        (self.first + self.count) * PAGE
+    }
+}
+
+/// Reads which pages a file holds.
+pub(super) fn runs(file: &File) -> io::Result<Vec<Run>> {
+    let mut file = io::BufReader::new(file);
+    read_magic(&mut file)?;
+    read_runs(&mut file)
+}
+
+fn read_magic(from: &mut impl Read) -> io::Result<()> {
+    let mut magic = [0; MAGIC.len()];
+    from.read_exact(&mut magic)?;
+    if magic == *MAGIC { Ok(()) } else { Err(damaged("it does not begin as a file of pages")) }
+}
+
+fn read_runs(from: &mut impl Read) -> io::Result<Vec<Run>> {
+    let mut runs: Vec<Run> = Vec::new();
+    let (mut end, mut total) = (0, 0);
     for _ in 0..read_number(from)? {
         let (first, count) = (read_number(from)?, read_number(from)?);
         if first < end || count == 0 || count > MOST || first > MOST {
             return Err(damaged("its runs of pages are not in order"));
         }
         end = first + count;
-        runs.push((first, count));
+        runs.push(Run { first, count, place: total });
+        total += count * PAGE;
+    }
+    let head = (MAGIC.len() + size_of::<u64>() + runs.len() * 2 * size_of::<u64>()) as u64;
+    for run in &mut runs {
+        run.place += head;
     }
     Ok(runs)
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 /// `snapshot run`.
 pub(super) fn run(args: CloneArgs, engine: &Engine) -> Result<ExitCode, Failure> {
     args.children.check()?;
-    let snapshot = engine.store().find_snapshot(&args.snapshot)?;
+    let snapshot = wanted(&args, engine)?;
     if args.detach || args.children.count > 1 || args.children.exec.is_some() {
         return start(&args.children, &snapshot, engine);
     }
@@ -32,6 +32,15 @@ pub(super) fn run(args: CloneArgs, engine: &Engine) -> Result<ExitCode, Failure>
     request.spec.stdin = if args.interactive { Stdin::Carried } else { Stdin::Null };
     let (place, signals, show) = (Place::Foreground, Signals::Forwarded, Show::Nothing);
     running::foreground(engine, RunPlan { request, place, signals, cidfile: None, show }, None)
+}
+
+/// The snapshot that was named, or that of a process.
+fn wanted(args: &CloneArgs, engine: &Engine) -> Result<SnapshotDir, Failure> {
+    match (args.pid, &args.snapshot) {
+        (Some(pid), _) => Ok(engine.store().snapshot(&engine.store().served_by(pid)?)?),
+        (None, Some(text)) => Ok(engine.store().find_snapshot(text)?),
+        (None, None) => unreachable!("one of both is required"),
+    }
 }
 
 /// Starts VMs in the background, all at once, and says what became of each.

@@ -1,6 +1,8 @@
 //! `snapshot` and `fork`.
 
 mod children;
+mod diff;
+mod serve;
 mod show;
 
 use super::block_on;
@@ -10,7 +12,7 @@ use crate::{settings, ui};
 use fcvm_engine::Engine;
 use fcvm_engine::snapshot::{CaptureRequest, Captured, Quiesce};
 use fcvm_spec::{SnapshotId, VmName};
-use fcvm_store::snapshot::Kind;
+use fcvm_store::snapshot::{Holds, Kind};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,6 +29,9 @@ pub(super) fn snapshot(verb: SnapshotVerb, data_dir: &Path) -> Result<ExitCode, 
         SnapshotVerb::Rm(args) => each(&args.snapshots, |text| remove(text, &args, &engine)),
         SnapshotVerb::Prune => done(prune(&engine)),
         SnapshotVerb::Tree => done(show::tree(&engine)),
+        SnapshotVerb::Diff(args) => done(diff::diff(&args, &engine)),
+        SnapshotVerb::Flatten { snapshots } => each(&snapshots, |text| flatten(text, &engine)),
+        SnapshotVerb::Serve { snapshot } => done(serve::serve(&snapshot, &engine)),
         SnapshotVerb::Verify { snapshots } => each(&snapshots, |text| verify(text, &engine)),
     }
 }
@@ -35,7 +40,7 @@ pub(super) fn snapshot(verb: SnapshotVerb, data_dir: &Path) -> Result<ExitCode, 
 pub(super) fn fork(args: ForkArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     args.children.check()?;
     let engine = settings::engine(data_dir)?;
-    let request = request(Kind::Fork, BTreeMap::new(), Quiesce::No)?;
+    let request = request(Kind::Fork, BTreeMap::new(), (Quiesce::No, Holds::Machine))?;
     // Until the children have links of their own to what they use.
     let _hold = engine.store().hold_fork(&request.id)?;
     let captured = capture(&engine, &args.vm, request)?;
@@ -53,7 +58,7 @@ pub(super) fn rewind(vm: &str, snapshot: &str, data_dir: &Path) -> Result<(), Fa
 
 fn create(args: &CreateArgs, engine: &Engine) -> Result<(), Failure> {
     let tag: Option<VmName> = args.tag.as_ref().map(|tag| tag.parse()).transpose()?;
-    let captured = capture(engine, &args.vm, request(Kind::User, args.labels(), args.quiesce())?)?;
+    let captured = capture(engine, &args.vm, request(Kind::User, args.labels(), (args.quiesce(), args.holds()))?)?;
     if let Some(tag) = &tag {
         engine.store().tag_snapshot(tag, &captured.id)?;
     }
@@ -65,9 +70,13 @@ fn create(args: &CreateArgs, engine: &Engine) -> Result<(), Failure> {
     Ok(())
 }
 
-fn request(kind: Kind, labels: BTreeMap<String, String>, quiesce: Quiesce) -> Result<CaptureRequest, Failure> {
+fn request(
+    kind: Kind,
+    labels: BTreeMap<String, String>,
+    (quiesce, holds): (Quiesce, Holds),
+) -> Result<CaptureRequest, Failure> {
     let (id, _) = crate::args::fresh()?;
-    Ok(CaptureRequest { id: id.as_str().parse::<SnapshotId>()?, kind, labels, quiesce })
+    Ok(CaptureRequest { id: id.as_str().parse::<SnapshotId>()?, kind, labels, quiesce, holds })
 }
 
 fn capture(engine: &Engine, vm: &str, request: CaptureRequest) -> Result<Captured, Failure> {
@@ -91,6 +100,15 @@ fn prune(engine: &Engine) -> Result<(), Failure> {
             ui::say(snapshot.id().as_str());
         }
     }
+    Ok(())
+}
+
+/// There is nothing to do: a snapshot has its own links to all that it needs.
+fn flatten(text: &str, engine: &Engine) -> Result<(), Failure> {
+    let snapshot = engine.store().find_snapshot(text)?;
+    snapshot.check_files(&snapshot.manifest()?)?;
+    ui::say(text);
+    ui::complain(&format!("{text} stands by itself already: no snapshot of this backend needs another one"));
     Ok(())
 }
 

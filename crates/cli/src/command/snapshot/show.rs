@@ -57,7 +57,7 @@ pub(super) fn list(args: &ListSnapshotsArgs, engine: &Engine) -> Result<(), Fail
 }
 
 fn row(known: &Known, engine: &Engine) -> Result<Value, Failure> {
-    let Manifest { id, created_ns, kind, labels, source, parent, spec, pause_us, .. } = &known.manifest;
+    let Manifest { id, created_ns, kind, labels, source, parent, spec, pause_us, holds, .. } = &known.manifest;
     let kind = match kind {
         Kind::User => "user",
         Kind::Cache { .. } => "cache",
@@ -67,6 +67,7 @@ fn row(known: &Known, engine: &Engine) -> Result<Value, Failure> {
         "id": id,
         "tags": engine.store().tags_of(id)?,
         "kind": kind,
+        "holds": holds,
         "labels": labels,
         "source": source.name,
         "parent": parent,

@@ -1,0 +1,121 @@
+//! Snapshots of a disk alone: the guest's file system stands still while the disk is copied, the machine does not. VMs that
+//! start from one boot, and find what the first had written.
+
+use super::capture::{Keep, Live, MachineFiles, blocking, describe, entry};
+use super::{CaptureRequest, Captured};
+use crate::cache::Warm;
+use crate::link::ask;
+use crate::plan;
+use crate::run::{Beginning, CacheUse, Prepared, RunRequest, host_facts, now_ns};
+use crate::{Engine, Error};
+use fcvm_net::Published;
+use fcvm_proto::message::HostRequest;
+use fcvm_store::snapshot::{Manifest, SnapshotDir, Staging, name};
+use fcvm_store::{FailPoint, OwnedVm, Restored, sparse};
+use oci_spec::image::ImageConfiguration;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// How long a guest may take to write back what it holds.
+const FREEZE: Duration = Duration::from_secs(30);
+
+impl Engine {
+    /// Captures the disk of a machine.
+    pub(crate) async fn capture_disk(&self, live: &Live<'_>, request: CaptureRequest) -> Result<Captured, Error> {
+        let staging = self.store().begin_snapshot(request.id.clone())?;
+        staging.need(sparse::allocated(&live.files.scratch)?)?;
+        let config = self.config_of(live)?;
+        let session = live.link.session();
+        let frozen = tokio::time::timeout(FREEZE, ask(session, &HostRequest::Freeze)).await;
+        let (begun, at_ns) = (Instant::now(), now_ns());
+        let copied = match frozen {
+            Ok(Ok(())) => copy(live, &staging).await,
+            Ok(Err(error)) => return Err(error),
+            // It may freeze yet.
+            Err(_) => Err(Error::NotSilent { seconds: FREEZE.as_secs() }),
+        };
+        match (copied, ask(session, &HostRequest::Thaw).await) {
+            (Ok(()), thawed) => thawed?,
+            (Err(error), Ok(())) => return Err(error),
+            (Err(first), Err(then)) => return Err(Error::Twice { first: Box::new(first), then: Box::new(then) }),
+        }
+        let manifest = describe(live, request, at_ns, begun.elapsed());
+        let image = live.files.image.clone();
+        blocking(move || write(staging, manifest, &image, &config)).await
+    }
+
+    /// What the author of the VM's image says: a boot needs it.
+    fn config_of(&self, live: &Live<'_>) -> Result<ImageConfiguration, Error> {
+        let images = self.images().store().list()?;
+        let image = images.into_iter().find(|image| Some(&image.digest) == live.record.image_digest.as_ref());
+        image.map(|image| image.config).ok_or_else(|| Error::ImageGone(live.record.spec.image.clone()))
+    }
+
+    /// Prepares a VM that boots with the disk of a snapshot.
+    pub(super) async fn prepare_with_disk(
+        &self,
+        vm: &mut OwnedVm,
+        request: &RunRequest,
+        snapshot: &SnapshotDir,
+        env: &[String],
+    ) -> Result<Prepared, Error> {
+        let _hold = snapshot.hold()?;
+        let manifest = snapshot.manifest()?;
+        snapshot.check_files(&manifest)?;
+        let set = self.boot_set(&request.spec.machine.kernel)?;
+        let choice = self.choose(&request.spec)?;
+        let mut spec = request.spec.clone();
+        spec.container.env.extend_from_slice(env);
+        let plan = plan::compute(&spec, &config_in(snapshot)?, &host_facts())?;
+        let ports = Published::bind(&request.spec.ports).await?;
+        snapshot.lend_disk(vm.dir().path())?;
+        vm.update(|record| {
+            record.image_digest.clone_from(&manifest.image_digest);
+            record.command = plan::command(&plan);
+            record.ports = ports.mappings();
+            record.restored = Some(Restored { snapshot: manifest.id.clone(), receipt: None });
+        })?;
+        let lent = MachineFiles::lent(vm.dir().path());
+        Ok(Prepared {
+            choice,
+            beginning: Beginning::Boot { kernel: set.kernel, initramfs: set.initramfs, plan: Box::new(plan) },
+            ports,
+            files: MachineFiles { system: set.system, memory: None, ..lent },
+            hold: None,
+            cache: CacheUse::None,
+            warm: Warm::Unused,
+        })
+    }
+}
+
+async fn copy(live: &Live<'_>, staging: &Staging) -> Result<(), Error> {
+    let (from, to) = (live.files.scratch.clone(), staging.path(name::SCRATCH));
+    blocking(move || sparse::copy(&from, &to)).await?;
+    Ok(staging.reach(FailPoint::CaptureSaved)?)
+}
+
+fn write(
+    staging: Staging,
+    mut manifest: Manifest,
+    image: &std::path::Path,
+    config: &ImageConfiguration,
+) -> Result<Captured, Error> {
+    let failed = |what| move |source: std::io::Error| Error::Snapshot { what, source };
+    let text = serde_json::to_vec(config).map_err(|error| failed("write the image's configuration")(error.into()))?;
+    staging.create(name::CONFIG)?.write_all(&text).map_err(failed("write the image's configuration"))?;
+    staging.link(image, name::IMAGE)?;
+    for (name, keep) in
+        [(name::CONFIG, Keep::Verifiable), (name::SCRATCH, Keep::Verifiable), (name::IMAGE, Keep::Cheaply)]
+    {
+        manifest.files.insert(name.to_owned(), entry(&staging.path(name), keep).map_err(failed("measure a file"))?);
+    }
+    let pause_us = manifest.pause_us;
+    let snapshot = staging.commit(&manifest)?;
+    Ok(Captured { id: snapshot.id().clone(), pause_us, own_pages: None, sizes: snapshot.sizes()? })
+}
+
+fn config_in(snapshot: &SnapshotDir) -> Result<ImageConfiguration, Error> {
+    let failed = |source| Error::Snapshot { what: "read the image's configuration", source };
+    let bytes = std::fs::read(snapshot.path(name::CONFIG)).map_err(failed)?;
+    serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))
+}
