@@ -103,3 +103,24 @@ fn vms_boot_with_the_disk_of_a_snapshot_and_find_what_was_written() {
     remove(&host, &["copy-1", "copy-2"]);
     host.assert_clean();
 }
+
+#[test]
+fn what_a_machine_uses_at_once_is_recorded_and_no_reason_for_a_clone_to_fail() {
+    let host = Host::new();
+    host.start("box", &[BUSYBOX, "sleep", "1000"]);
+    let id = host.fcvm(["snapshot", "create", "--tag", "warm", "box"]).ok().text();
+    host.fcvm(["snapshot", "tune", "warm", "--exec", "cat /etc/passwd; exit 3"]).failed(3, "");
+    host.fcvm(["snapshot", "tune", "warm"]).ok();
+    let record = host.data().join("snapshots").join(id).join("working-set");
+    let recorded = std::fs::read_to_string(&record).unwrap();
+    let pages = recorded.lines().map(|line| line.split_once(' ').unwrap().1.parse::<u64>().unwrap()).sum::<u64>();
+    // Less than all of the machine, more than its kernel's first pages.
+    assert!((100..100_000).contains(&pages), "{pages} pages");
+    let run = || host.fcvm(["snapshot", "run", "warm", "-q", "--exec", "echo here"]).ok().text();
+    assert_eq!(run(), "here");
+    std::fs::write(&record, "x\n1\n-1 2\n18446744073709551615 18446744073709551615\n5 0\n").unwrap();
+    assert_eq!(run(), "here");
+    host.fcvm(["snapshot", "verify", "warm"]).ok();
+    remove(&host, &["box"]);
+    host.assert_clean();
+}

@@ -99,6 +99,11 @@ impl Machine {
         self.memory.copy(self.pid())
     }
 
+    /// Returns which pages of its memory file a restored machine has used: first page and number of each part.
+    pub fn touched_memory(&self) -> io::Result<Vec<(u64, u64)>> {
+        self.memory.touched(self.pid())
+    }
+
     /// Saves the state of processors and devices, in the monitor's own format. The machine is paused.
     pub async fn save_devices(&self) -> Result<Vec<u8>, Error> {
         match self.choice.backend {

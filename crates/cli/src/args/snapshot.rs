@@ -38,6 +38,14 @@ pub(crate) enum SnapshotVerb {
         #[arg(required = true)]
         snapshots: Vec<String>,
     },
+    /// Record which part of a snapshot's memory is used at once; later starts have it read in ahead
+    Tune {
+        /// What is run in a VM of it meanwhile, as a shell would
+        #[arg(long, value_name = "COMMAND", default_value = "true")]
+        exec: String,
+        /// The snapshot, by tag or id
+        snapshot: String,
+    },
     /// Keep a snapshot ready for `snapshot run --pid`, until a signal comes
     Serve {
         /// The snapshot, by tag or id

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Capture(CaptureRequest),
     /// Puts a machine of this snapshot in the place of the VM's; answered with `Done`.
     Rewind(SnapshotId),
+    /// Writes down which pages of its snapshot the machine has used so far; answered with `Done`.
+    Tune,
     /// Asks whether the container is well; answered with a `HealthRecord`, or `null` where nothing says how that is told.
     Check,
     /// Answered with [`Waited`] when the container has ended.

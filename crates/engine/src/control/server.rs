@@ -21,6 +21,8 @@ pub(crate) enum Ask {
     Capture(CaptureRequest, oneshot::Sender<CaptureAnswer>),
     /// To put a machine of a snapshot in the place of the one that runs, and say how that went.
     Rewind(SnapshotId, oneshot::Sender<Done>),
+    /// To write down what the machine has used of its snapshot, and say how that went.
+    Tune(oneshot::Sender<Done>),
     /// To ask whether the container is well. None: nothing says how that is told.
     Check(oneshot::Sender<Option<HealthRecord>>),
 }
@@ -124,6 +126,10 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
         }
         Ok(Command::Rewind(id)) => {
             let answer = through(&asks, |answer| Ask::Rewind(id, answer)).await;
+            answer_with(opened.stream, &answer.unwrap_or_else(|| Done::Failed(ENDING.to_owned()))).await;
+        }
+        Ok(Command::Tune) => {
+            let answer = through(&asks, Ask::Tune).await;
             answer_with(opened.stream, &answer.unwrap_or_else(|| Done::Failed(ENDING.to_owned()))).await;
         }
         Ok(Command::Check) => match through(&asks, Ask::Check).await {

@@ -101,6 +101,11 @@ impl Engine {
                     let failed = |error| CaptureAnswer::Failed(in_full(&error));
                     let _asker_is_gone = answer.send(captured.map_or_else(failed, CaptureAnswer::Captured));
                 }
+                Happened::Asked(Ask::Tune(answer)) => {
+                    let tuned = self.tune_snapshot(&life.live(vm.record()));
+                    let failed = |error| Done::Failed(in_full(&error));
+                    let _asker_is_gone = answer.send(tuned.map_or_else(failed, |()| Done::Ok));
+                }
                 Happened::Asked(Ask::Rewind(id, answer)) => {
                     let rewound = self.rewind_life(vm, &mut life, attachment, &id).await;
                     let done = match rewound {

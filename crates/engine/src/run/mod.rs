@@ -229,7 +229,7 @@ async fn interruption(signals: &mut mpsc::Receiver<Signal>, control: &mut Contro
                     let _ = answer.send(CaptureAnswer::Failed("its container does not run yet".to_owned()));
                     continue;
                 }
-                Ask::Rewind(_, answer) => {
+                Ask::Rewind(_, answer) | Ask::Tune(answer) => {
                     let _ = answer.send(Done::Failed("its container does not run yet".to_owned()));
                     continue;
                 }

@@ -71,6 +71,7 @@ pub(crate) fn lend(into: &Path, snapshot: &SnapshotDir, choice: &Choice) -> Resu
         return Err(Error::OnlyADisk);
     }
     check_machine(&manifest, choice)?;
+    snapshot.read_ahead_working_set();
     snapshot.lend(into)?;
     let pages = snapshot.path(name::PAGES);
     let saved = Saved {

@@ -17,6 +17,7 @@ pub use prepare::{Found, Preparation, PreparedSnapshot};
 use crate::control::{CaptureAnswer, Command};
 use crate::ops::{connect, done};
 use crate::{Engine, Error};
+use capture::Live;
 use fcvm_spec::SnapshotId;
 use fcvm_store::snapshot::{Holds, Kind, Sizes};
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,19 @@ impl Engine {
         let dir = self.store().find_vm(vm)?;
         let client = connect(&dir, vm).await?;
         done(client.ask(&Command::Rewind(id)).await)
+    }
+
+    /// Writes down what a VM has used of its snapshot since it started from it; later ones find that read in.
+    pub async fn tune(&self, vm: &str) -> Result<(), Error> {
+        let dir = self.store().find_vm(vm)?;
+        done(connect(&dir, vm).await?.ask(&Command::Tune).await)
+    }
+
+    pub(crate) fn tune_snapshot(&self, live: &Live<'_>) -> Result<(), Error> {
+        let restored = live.record.restored.as_ref().ok_or(Error::OnlyADisk)?;
+        let touched = live.machine.touched_memory();
+        let touched = touched.map_err(|source| Error::Memory { what: "look at", source })?;
+        Ok(self.store().snapshot(&restored.snapshot)?.set_working_set(&touched)?)
     }
 
     /// Captures a running VM, which goes on.

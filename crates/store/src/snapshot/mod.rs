@@ -7,6 +7,7 @@
 //!   lock                 held shared while a VM is restored from it, exclusively while it is made or removed
 //!   memory               the guest's memory; of a snapshot of a restored VM a link to the memory it was restored from
 //!   pages                of the latter, the pages that differ
+//!   working-set          which parts of the memory machines use at once; see [`working_set`]
 //!   devices              the state of processors and devices
 //!   census.json          what ran in the container
 //!   scratch.ext4         the disk of the VM's own writes
@@ -24,6 +25,7 @@ mod fork;
 pub mod manifest;
 mod serve;
 mod sweep;
+mod working_set;
 
 pub use cache::CacheClaim;
 pub use fork::ForkHold;
@@ -43,6 +45,8 @@ use std::path::{Path, PathBuf};
 pub mod name {
     /// The guest's memory.
     pub const MEMORY: &str = "memory";
+    /// Which parts of the memory are used at once, if that was recorded.
+    pub const WORKING_SET: &str = "working-set";
     /// Pages that take the place of those in the memory.
     pub const PAGES: &str = "pages";
     /// Processors and devices.

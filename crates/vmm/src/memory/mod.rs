@@ -52,6 +52,14 @@ impl Memory {
         })
     }
 
+    /// The pages that a restored machine has used: first page and number of each part; nothing of another machine.
+    pub(crate) fn touched(&self, monitor: u32) -> io::Result<Vec<(u64, u64)>> {
+        match self {
+            Self::Own(_) => Ok(Vec::new()),
+            Self::Private(file) => Private::of(monitor, &File::from(file.try_clone()?))?.touched(),
+        }
+    }
+
     /// Puts saved pages into the memory of a machine that does not run yet.
     pub(crate) fn overwrite(&self, monitor: u32, pages: &Path) -> io::Result<()> {
         let memory = Private::of(monitor, &File::from(self.descriptor().try_clone_to_owned()?))?;

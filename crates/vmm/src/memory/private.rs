@@ -62,13 +62,21 @@ impl Private {
     /// Reads all pages that are the monitor's own.
     pub(super) fn read(&self) -> io::Result<Pages> {
         let mut pages = Pages::default();
-        for mapping in &self.mappings {
-            self.read_mapping(mapping, &mut pages)?;
-        }
+        self.each_run(is_own, |first, address, count| self.memory.read_exact_at(pages.extend(first, count), address))?;
         Ok(pages)
     }
 
-    fn read_mapping(&self, mapping: &Mapping, pages: &mut Pages) -> io::Result<()> {
+    /// Finds runs of pages of a kind; calls `take` with the first page's place in the memory, its address, and their number.
+    fn each_run(&self, kind: fn(u64) -> bool, mut take: impl FnMut(u64, u64, u64) -> io::Result<()>) -> io::Result<()> {
+        self.mappings.iter().try_for_each(|mapping| self.each_run_of(mapping, kind, &mut take))
+    }
+
+    fn each_run_of(
+        &self,
+        mapping: &Mapping,
+        kind: fn(u64) -> bool,
+        take: &mut impl FnMut(u64, u64, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
         let (first, last) = (mapping.start / PAGE, mapping.end / PAGE);
         let mut buffer = vec![0; ENTRIES * size_of::<u64>()];
         let mut at = first;
@@ -76,15 +84,28 @@ impl Private {
             let count = usize::try_from(last - at).unwrap_or(ENTRIES).min(ENTRIES);
             let entries = &mut buffer[..count * size_of::<u64>()];
             self.pagemap.read_exact_at(entries, at * size_of::<u64>() as u64)?;
-            for run in own_runs(entries) {
+            for run in runs(entries, kind) {
                 let address = (at + run.start as u64) * PAGE;
                 let place = (address - mapping.start + mapping.offset) / PAGE;
-                let into = pages.extend(place, (run.end - run.start) as u64);
-                self.memory.read_exact_at(into, address)?;
+                take(place, address, (run.end - run.start) as u64)?;
             }
             at += count as u64;
         }
         Ok(())
+    }
+
+    /// Finds the pages that the machine has used, its own and the file's: first page and number of each part.
+    pub(super) fn touched(&self) -> io::Result<Vec<(u64, u64)>> {
+        let mut parts: Vec<(u64, u64)> = Vec::new();
+        self.each_run(is_there, |first, _, count| {
+            match parts.last_mut() {
+                Some((start, length)) if *start + *length == first => *length += count,
+                _ => parts.push((first, count)),
+            }
+            Ok(())
+        })?;
+        parts.sort_unstable();
+        Ok(parts)
     }
 
     /// Writes bytes at a place of the memory file; the pages become the monitor's own, the file does not change.
@@ -115,12 +136,22 @@ fn mapping(line: &str, inode: u64) -> Option<Mapping> {
     (its_inode == inode && permissions.starts_with("rw-p")).then_some(mapping)
 }
 
-/// The runs of pages that are no pages of the file.
-fn own_runs(entries: &[u8]) -> Vec<std::ops::Range<usize>> {
+/// Whether a page is the machine's own: it is there and no page of the file.
+fn is_own(entry: u64) -> bool {
+    entry & (PRESENT | SWAPPED) != 0 && entry & FILE_PAGE == 0
+}
+
+/// Whether a page was used.
+fn is_there(entry: u64) -> bool {
+    entry & (PRESENT | SWAPPED) != 0
+}
+
+/// The runs of pages of a kind.
+fn runs(entries: &[u8], kind: fn(u64) -> bool) -> Vec<std::ops::Range<usize>> {
     let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
     for (index, entry) in entries.chunks_exact(size_of::<u64>()).enumerate() {
         let entry = u64::from_ne_bytes(entry.try_into().expect("chunks have this length"));
-        if entry & (PRESENT | SWAPPED) == 0 || entry & FILE_PAGE != 0 {
+        if !kind(entry) {
             continue;
         }
         match runs.last_mut() {
@@ -150,6 +181,7 @@ mod tests {
     fn own_pages_are_those_that_are_there_and_not_of_the_file() {
         let entries = [0, PRESENT, SWAPPED, PRESENT | FILE_PAGE, PRESENT, 0, PRESENT];
         let bytes: Vec<u8> = entries.iter().flat_map(|entry: &u64| entry.to_ne_bytes()).collect();
-        assert_eq!(own_runs(&bytes), [1..3, 4..5, 6..7]);
+        assert_eq!(runs(&bytes, is_own), [1..3, 4..5, 6..7]);
+        assert_eq!(runs(&bytes, is_there), [1..5, 6..7]);
     }
 }

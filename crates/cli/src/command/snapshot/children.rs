@@ -89,15 +89,29 @@ fn requests(args: &ChildArgs, manifest: &Manifest) -> Result<Vec<RunRequest>, Fa
         let hostname = args.hostname.clone();
         let removal = if args.rm || args.exec.is_some() { Removal::Automatic } else { Removal::Keep };
         let spec = clone_spec(manifest, CloneAsk { id, name, hostname, ports: ports.clone(), removal });
-        Ok(RunRequest {
-            spec,
-            pull: PullPolicy::Never,
-            publish: Publish::Named,
-            origin: origin.clone(),
-            goal: Goal::Run,
-        })
+        Ok(child(spec, origin.clone()))
     };
     (1..=args.count).map(request).collect()
+}
+
+fn child(spec: VmSpec, origin: Origin) -> RunRequest {
+    RunRequest { spec, pull: PullPolicy::Never, publish: Publish::Named, origin, goal: Goal::Run }
+}
+
+/// Has a VM of a snapshot run a command, writes down what it used of the memory, and removes it.
+pub(super) fn tune(text: &str, line: &str, engine: &Engine) -> Result<ExitCode, Failure> {
+    let manifest = engine.store().find_snapshot(text)?.manifest()?;
+    let (id, name) = fresh()?;
+    let asked = CloneAsk { id, name, hostname: None, ports: Vec::new(), removal: Removal::Automatic };
+    let origin = Origin::Snapshot { id: manifest.id.clone(), env: Vec::new() };
+    let request = child(clone_spec(&manifest, asked), origin);
+    owner::start(&request, engine)?;
+    let name = request.spec.name.as_str();
+    let ran = in_shell(line, name, engine);
+    let tuned = block_on(engine.tune(name));
+    block_on(engine.remove(name, Remove::Force(Duration::ZERO)))??;
+    tuned??;
+    ran
 }
 
 /// Prints the id, and the receipt where people read it.
@@ -134,9 +148,12 @@ fn sentence(receipt: &Receipt) -> String {
 
 /// Runs the command of `--exec` and removes the VM.
 fn run_in(args: &ChildArgs, spec: &VmSpec, engine: &Engine) -> Result<ExitCode, Failure> {
-    let line = args.exec.clone().unwrap_or_default();
-    let command = vec!["sh".to_owned(), "-c".to_owned(), line];
-    let ran = exec::run(engine, spec.name.as_str(), Exec { command, ..Exec::default() });
+    let ran = in_shell(args.exec.as_deref().unwrap_or_default(), spec.name.as_str(), engine);
     block_on(engine.remove(spec.id.as_str(), Remove::Force(Duration::ZERO)))??;
     ran
+}
+
+fn in_shell(line: &str, vm: &str, engine: &Engine) -> Result<ExitCode, Failure> {
+    let command = vec!["sh".to_owned(), "-c".to_owned(), line.to_owned()];
+    exec::run(engine, vm, Exec { command, ..Exec::default() })
 }

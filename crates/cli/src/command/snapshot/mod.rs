@@ -31,6 +31,7 @@ pub(super) fn snapshot(verb: SnapshotVerb, data_dir: &Path) -> Result<ExitCode, 
         SnapshotVerb::Tree => done(show::tree(&engine)),
         SnapshotVerb::Diff(args) => done(diff::diff(&args, &engine)),
         SnapshotVerb::Flatten { snapshots } => each(&snapshots, |text| flatten(text, &engine)),
+        SnapshotVerb::Tune { exec, snapshot } => children::tune(&snapshot, &exec, &engine),
         SnapshotVerb::Serve { snapshot } => done(serve::serve(&snapshot, &engine)),
         SnapshotVerb::Verify { snapshots } => each(&snapshots, |text| verify(text, &engine)),
     }
