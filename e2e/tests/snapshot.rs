@@ -254,6 +254,29 @@ fn copies_differ_from_each_other_and_from_their_source_where_they_must() {
 }
 
 #[test]
+fn copies_of_a_server_agree_on_other_session_keys_with_their_clients() {
+    let host = Host::debian();
+    let serve =
+        "cd /root; openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout key -out certificate 2> /dev/null
+        exec openssl s_server -quiet -accept 4433 -key key -cert certificate -keylogfile /root/keys";
+    let vm = host.start("box", &[fcvm_e2e::DEBIAN, "sh", "-c", serve]);
+    let key = |vm: &Run<'_>| {
+        let connect = "until echo | openssl s_client -connect 127.0.0.1:4433 > /dev/null 2>&1; do :; done
+            grep SERVER_TRAFFIC_SECRET_0 /root/keys | tail -n 1 | cut -d ' ' -f 3";
+        vm.exec(&["sh", "-c", connect]).ok().text()
+    };
+    // Before the snapshot too, so that the server has random state of its own.
+    let first = key(&vm);
+    host.fcvm(["snapshot", "create", "--tag", "warm", "box"]).ok();
+    clones(&host, "warm", &["-n", "2", "--name", "copy"]);
+    let keys = [first, key(&vm), key(&host.vm("copy-1")), key(&host.vm("copy-2"))];
+    assert!(keys.iter().all(|key| key.len() == 96), "{keys:?}");
+    assert_eq!(distinct(&keys), 4, "{keys:?}");
+    remove(&host, &["box", "copy-1", "copy-2"]);
+    host.assert_clean();
+}
+
+#[test]
 fn a_copy_is_given_variables_a_host_name_and_ports_of_its_own() {
     let host = Host::new();
     let (port, other) = (free_port(), free_port());

@@ -75,8 +75,9 @@ impl Fcvm {
 
     pub(super) fn outbound(&self) -> Result<Duration> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let script =
-            format!("dd if=/dev/zero bs=1M count=256 2>/dev/null | nc 10.0.2.2 {}", listener.local_addr()?.port());
+        // Its program writes to the connection itself: nc carries 2 KiB at a time.
+        let port = listener.local_addr()?.port();
+        let script = format!("exec nc 10.0.2.2 {port} -e dd if=/dev/zero bs=1M count=256 2>/dev/null");
         let started = Instant::now();
         let mut child = self.exec(&["sh", "-c", &script]).stdin(Stdio::null()).spawn()?;
         drain(listener.accept()?.0)?;

@@ -5,6 +5,7 @@
 
 mod clone;
 mod fcvm;
+mod floor;
 mod podman;
 mod runsc;
 mod sample;
@@ -52,7 +53,7 @@ trait Peer {
     fn exec(&self, command: &[&str]) -> Command;
 }
 
-const HEAD: &str = "| what | who | median | min | max | n |\n| --- | --- | --- | --- | --- | --- |\n";
+const HEAD: &str = "| what | who | median | p99 | min | max | n |\n| --- | --- | --- | --- | --- | --- | --- |\n";
 
 /// How many bytes the throughput figures move.
 const BULK: usize = 256 << 20;
@@ -126,8 +127,8 @@ fn compare<'p>(
 }
 
 fn row(table: &mut String, what: &str, who: &str, samples: &Samples) {
-    let (median, least, most) = (samples.median(), samples.min(), samples.max());
-    let line = format!("| {what} | {who} | {median:.1} | {least:.1} | {most:.1} | {} |", samples.len());
+    let (median, p99, least, most) = (samples.median(), samples.p99(), samples.min(), samples.max());
+    let line = format!("| {what} | {who} | {median:.1} | {p99:.1} | {least:.1} | {most:.1} | {} |", samples.len());
     // The whole takes minutes.
     eprintln!("{line}");
     writeln!(table, "{line}").expect("a string takes all that is written");
@@ -161,6 +162,14 @@ fn timed(mut command: Command) -> Result<Duration> {
         bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(taken)
+}
+
+/// As [`timed`], for a command that leaves something in the background that keeps its output open.
+fn quietly(mut command: Command) -> Result<Duration> {
+    let started = Instant::now();
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    anyhow::ensure!(status.success(), "{command:?} failed");
+    Ok(started.elapsed())
 }
 
 /// The program's path, if this machine has it.

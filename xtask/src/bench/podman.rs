@@ -32,6 +32,15 @@ impl Podman {
         Ok(Some(podman))
     }
 
+    /// The commands that start another container, run `true` in it, and remove it.
+    pub(super) fn another(&self, name: &str) -> [Command; 3] {
+        let (mut run, mut exec, mut remove) = (self.podman(), self.podman(), self.podman());
+        run.args(["run", "-d", "--name", name]).args(FLAGS).args([BUSYBOX, "sleep", "100000"]);
+        exec.args(["exec", name, "true"]);
+        remove.args(["rm", "-f", "-t", "0", name]);
+        [run, exec, remove]
+    }
+
     fn podman(&self) -> Command {
         let mut command = Command::new("podman");
         let place = |name: &str| self.dir.join(name);

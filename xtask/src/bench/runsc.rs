@@ -4,6 +4,7 @@ use super::{Peer, which};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// gVisor with a running container named `bench`.
 pub(super) struct Runsc {
@@ -31,11 +32,40 @@ impl Runsc {
             );
             std::fs::write(runsc.dir.join(bundle).join("config.json"), config)?;
         }
-        let mut run = runsc.runsc();
-        run.args(["run", "-detach", "-bundle"]).arg(runsc.dir.join("sleep")).arg("bench");
-        let status = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-        anyhow::ensure!(status.success(), "runsc does not run here");
+        runsc.start_container("bench").context("runsc does not run here")?;
         Ok(Some(runsc))
+    }
+
+    fn start_container(&self, name: &str) -> Result<()> {
+        let mut run = self.runsc();
+        run.args(["run", "-detach", "-bundle"]).arg(self.dir.join("sleep")).arg(name);
+        super::quietly(run).map(drop)
+    }
+
+    /// Saves a container, which ends with that: this gVisor's `-leave-running` waits for its end. Returns where, and how
+    /// long that took.
+    pub(super) fn checkpoint(&self) -> Result<(PathBuf, Duration)> {
+        let name = format!("source-{}", unique());
+        let image = self.dir.join(&name);
+        std::fs::create_dir_all(&image)?;
+        self.start_container(&name)?;
+        let mut command = self.runsc();
+        command.args(["checkpoint", "-image-path"]).arg(&image).arg(&name);
+        let taken = super::quietly(command)?;
+        let mut delete = self.runsc();
+        delete.args(["delete", "-force", &name]);
+        super::quietly(delete)?;
+        Ok((image, taken))
+    }
+
+    /// The commands that start a container from there, run `true` in it, and remove it.
+    pub(super) fn restore(&self, image: &Path, name: &str) -> [Command; 3] {
+        let (mut restore, mut exec, mut delete) = (self.runsc(), self.runsc(), self.runsc());
+        restore.args(["restore", "-detach", "-image-path"]).arg(image);
+        restore.arg("-bundle").arg(self.dir.join("sleep")).arg(name).stdout(Stdio::null()).stderr(Stdio::null());
+        exec.args(["exec", name, "/bin/true"]);
+        delete.args(["delete", "-force", name]);
+        [restore, exec, delete]
     }
 
     fn runsc(&self) -> Command {

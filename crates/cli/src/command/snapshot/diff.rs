@@ -107,7 +107,7 @@ mod tests {
             "? a snapshot does not tell its processes",
             "- listens tcp 0.0.0.0:80",
             "+ listens tcp 0.0.0.0:80",
-            "2 of 9 pages of memory differ (8.19kB)",
+            "2 of 9 pages of memory differ (8.19 kB)",
         ];
         assert_eq!(lines(&found), expected);
     }
