@@ -26,7 +26,8 @@ impl Small {
 
     /// Takes all the room that is left.
     fn fill(&self) {
-        let filled = fs::write(self.0.join("fill"), vec![1; 64 << 20]);
+        let mut file = fs::File::create(self.0.join("fill")).unwrap();
+        let filled = std::io::copy(&mut std::io::repeat(1), &mut file);
         assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     }
 }
@@ -67,6 +68,43 @@ fn a_full_disk_is_said_in_a_sentence_and_nothing_half_done_takes_its_room() {
     host.assert_clean();
     fs::remove_file(small.0.join("fill")).unwrap();
     assert_eq!(host.fcvm(["run", "--rm", BUSYBOX, "echo", "again"]).ok().text(), "again");
+    host.assert_clean();
+}
+
+#[test]
+fn a_full_disk_costs_no_snapshot_and_no_machine() {
+    let host = Host::empty();
+    let archive = busybox_archive(host.path());
+    let small = Small::over(&host, 384 << 20);
+    load(&host, &archive).ok();
+    let vm = host.start("box", &["--no-snapshot", "--memory=128m", BUSYBOX, "sleep", "1000"]);
+    host.fcvm(["snapshot", "create", "--tag", "warm", "box"]).ok();
+    vm.exec(&["sh", "-c", "echo now > /var/written"]).ok();
+    small.fill();
+    for refused in [
+        &["snapshot", "create", "box"][..],
+        &["snapshot", "create", "--disk-only", "box"],
+        &["snapshot", "diff", "warm", "box"],
+        &["snapshot", "run", "-d", "--name", "copy", "warm"],
+        &["fork", "--name", "child", "box"],
+        &["rewind", "box", "warm"],
+        &["prepare", "--tag", "ready", BUSYBOX, "sleep", "1000"],
+    ] {
+        let refused = host.fcvm(refused);
+        assert_eq!(refused.code, 125, "{refused:?}");
+        let said = &refused.stderr;
+        assert!(said.contains("MiB are free") || said.contains("o space left"), "{said}");
+        host.await_only(&["box"]);
+        assert_eq!(vm.exec(&["cat", "/var/written"]).ok().text(), "now");
+    }
+    fs::remove_file(small.0.join("fill")).unwrap();
+    host.fcvm(["snapshot", "verify", "warm"]).ok();
+    assert_eq!(host.fcvm(["snapshot", "ls", "-q"]).ok().text().lines().count(), 1);
+    host.fcvm(["rewind", "box", "warm"]).ok();
+    vm.exec(&["test", "-e", "/var/written"]).failed(1, "");
+    host.fcvm(["snapshot", "run", "-d", "--rm", "--name", "copy", "warm"]).ok();
+    assert_eq!(host.vm("copy").exec(&["echo", "here"]).ok().text(), "here");
+    host.fcvm(["rm", "-f", "-t", "0", "box", "copy"]).ok();
     host.assert_clean();
 }
 

@@ -56,6 +56,50 @@ fn a_capture_that_fails_leaves_its_source_running_and_no_half_snapshot() {
 }
 
 #[test]
+fn a_disk_s_capture_that_is_cut_off_leaves_a_guest_that_can_write() {
+    let host = host();
+    for point in CAPTURE.into_iter().filter(|point| *point != FailPoint::CapturePaused) {
+        for fate in ["error", "kill"] {
+            start(&host, point, fate);
+            let before = snapshots(&host);
+            let captured = host.fcvm(["snapshot", "create", "--disk-only", "box"]);
+            assert_eq!(captured.code, 125, "{captured:?}");
+            if fate == "error" {
+                host.vm("box").exec(&["sh", "-c", "echo written > /var/written"]).ok();
+                host.fcvm(["rm", "-f", "-t", "0", "box"]).ok();
+            } else {
+                host.await_silence();
+            }
+            let whole = usize::from(point == FailPoint::CaptureCommitted);
+            host.assert_clean();
+            assert_eq!(snapshots(&host), before + whole, "{point}={fate}");
+        }
+    }
+}
+
+#[test]
+fn a_preparation_that_is_cut_off_leaves_nothing_and_the_next_one_works() {
+    let host = host();
+    for point in CAPTURE {
+        for (fate, code) in [("error", 125), ("kill", 137)] {
+            let before = snapshots(&host);
+            let mut command = host.command(["prepare", "--tag", "ready", BUSYBOX, "sleep", "1000"]);
+            command.env("FCVM_FAIL_POINT", format!("{point}={fate}"));
+            let prepared = Started::new(command, Vec::new()).finish();
+            assert_eq!(prepared.code, code, "{point}={fate}: {prepared:?}");
+            host.await_silence();
+            host.assert_clean();
+            let whole = usize::from(point == FailPoint::CaptureCommitted);
+            assert_eq!(snapshots(&host), before + whole, "{point}={fate}");
+        }
+    }
+    host.fcvm(["prepare", "--tag", "ready", BUSYBOX, "sleep", "1000"]).ok();
+    let ran = host.fcvm(["snapshot", "run", "-q", "ready", "--exec", "echo here"]).ok();
+    assert_eq!(ran.text(), "here");
+    host.assert_clean();
+}
+
+#[test]
 fn an_owner_that_is_killed_in_a_capture_leaves_no_half_snapshot() {
     let host = host();
     for point in CAPTURE {
