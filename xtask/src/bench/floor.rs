@@ -84,7 +84,7 @@ fn command(qemu: &Path, snapshot: &Path, link: &Path, scratch: &Path) -> Result<
     };
     line("-M", "microvm,acpi=on,rtc=on,pit=on,pic=on,pcie=off,isa-serial=on,memory-backend=memory".to_owned());
     line("-accel", "tcg,thread=multi,tb-size=64".to_owned());
-    line("-cpu", "qemu64,+rdrand".to_owned());
+    line("-cpu", "qemu64,+rdrand,+arat".to_owned());
     line("-m", format!("{}M", size >> 20));
     line("-object", format!("memory-backend-file,id=memory,size={size},mem-path={},share=off", file("memory")));
     line("-display", "none".to_owned());

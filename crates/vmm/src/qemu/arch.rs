@@ -12,8 +12,9 @@ mod this {
     /// With ACPI the guest powers itself off; the legacy timers are what Linux calibrates with under emulation.
     pub(in crate::qemu) const MACHINE: &str = "microvm,acpi=on,rtc=on,pit=on,pic=on,pcie=off,isa-serial=on";
     /// The cheapest of the models that Debian's kernel boots on. Without a source of random numbers in the processor the
-    /// guest's first read of random bytes waits a second for jitter.
-    pub(crate) const EMULATED_CPU: &str = "qemu64,+rdrand";
+    /// guest's first read of random bytes waits a second for jitter. Without the promise that its timer never stops
+    /// (ARAT) Linux ticks 250 times a second in an idle guest, and times nothing finer than that.
+    pub(crate) const EMULATED_CPU: &str = "qemu64,+rdrand,+arat";
     /// The parameters that this machine needs, and those that save time while it boots.
     pub(in crate::qemu) const PARAMETERS: &[&str] = &[
         "console=ttyS0",

@@ -41,7 +41,7 @@ fn the_whole_line_is_as_it_was_tried() {
     let expected = "\
 -M microvm,acpi=on,rtc=on,pit=on,pic=on,pcie=off,isa-serial=on,memory-backend=memory
 -accel tcg,thread=multi,tb-size=64
--cpu qemu64,+rdrand
+-cpu qemu64,+rdrand,+arat
 -smp 1
 -m 512M
 -object memory-backend-file,id=memory,size=512M,mem-path=/proc/self/fd/3,share=on
