@@ -99,7 +99,9 @@ fn vms_boot_with_the_disk_of_a_snapshot_and_find_what_was_written() {
     assert_eq!(whole.text(), "kept");
     let text = host.fcvm(["snapshot", "diff", "disk", "whole"]).ok().text();
     assert!(text.contains("C /var/starts") && !text.contains("pages"), "{text}");
-    host.fcvm(["rewind", "copy-1", "disk"]).failed(125, "there is no machine in it");
+    for refused in [&["rewind", "copy-1", "disk"][..], &["snapshot", "tune", "disk"], &["snapshot", "serve", "disk"]] {
+        host.fcvm(refused).failed(125, "there is no machine in it");
+    }
     remove(&host, &["copy-1", "copy-2"]);
     host.assert_clean();
 }

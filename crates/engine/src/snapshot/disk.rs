@@ -16,8 +16,8 @@ use oci_spec::image::ImageConfiguration;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// How long a guest may take to write back what it holds.
-const FREEZE: Duration = Duration::from_secs(30);
+/// How long a guest may take to write back what it holds, or to go on.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// Captures the disk of a machine.
@@ -26,15 +26,19 @@ impl Engine {
         staging.need(sparse::allocated(&live.files.scratch)?)?;
         let config = self.config_of(live)?;
         let session = live.link.session();
-        let frozen = tokio::time::timeout(FREEZE, ask(session, &HostRequest::Freeze)).await;
+        let within = |request| async move {
+            let done = tokio::time::timeout(PATIENCE, ask(session, &request)).await;
+            done.unwrap_or(Err(Error::NotSilent { seconds: PATIENCE.as_secs() }))
+        };
+        let frozen = within(HostRequest::Freeze).await;
         let (begun, at_ns) = (Instant::now(), now_ns());
         let copied = match frozen {
-            Ok(Ok(())) => copy(live, &staging).await,
-            Ok(Err(error)) => return Err(error),
+            Ok(()) => copy(live, &staging).await,
             // It may freeze yet.
-            Err(_) => Err(Error::NotSilent { seconds: FREEZE.as_secs() }),
+            Err(error @ Error::NotSilent { .. }) => Err(error),
+            Err(error) => return Err(error),
         };
-        match (copied, ask(session, &HostRequest::Thaw).await) {
+        match (copied, within(HostRequest::Thaw).await) {
             (Ok(()), thawed) => thawed?,
             (Err(error), Ok(())) => return Err(error),
             (Err(first), Err(then)) => return Err(Error::Twice { first: Box::new(first), then: Box::new(then) }),

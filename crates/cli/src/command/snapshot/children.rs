@@ -13,7 +13,7 @@ use fcvm_engine::{Engine, Goal, Publish, Remove, RunRequest};
 use fcvm_image::PullPolicy;
 use fcvm_proto::message::Exec;
 use fcvm_spec::{PortMapping, Removal, Stdin, VmName, VmSpec};
-use fcvm_store::snapshot::{Manifest, SnapshotDir};
+use fcvm_store::snapshot::{Holds, Manifest, SnapshotDir};
 use fcvm_store::{Receipt, Restored};
 use serde_json::json;
 use std::process::ExitCode;
@@ -101,6 +101,9 @@ fn child(spec: VmSpec, origin: Origin) -> RunRequest {
 /// Has a VM of a snapshot run a command, writes down what it used of the memory, and removes it.
 pub(super) fn tune(text: &str, line: &str, engine: &Engine) -> Result<ExitCode, Failure> {
     let manifest = engine.store().find_snapshot(text)?.manifest()?;
+    if manifest.holds == Holds::Disk {
+        return Err(fcvm_engine::Error::OnlyADisk.into());
+    }
     let (id, name) = fresh()?;
     let asked = CloneAsk { id, name, hostname: None, ports: Vec::new(), removal: Removal::Automatic };
     let origin = Origin::Snapshot { id: manifest.id.clone(), env: Vec::new() };

@@ -4,7 +4,7 @@ use super::super::block_on;
 use crate::error::Failure;
 use crate::ui;
 use fcvm_engine::Engine;
-use fcvm_store::snapshot::name;
+use fcvm_store::snapshot::{Holds, name};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Prints the number by which `snapshot run --pid` finds the snapshot, and keeps it until a signal comes.
@@ -12,7 +12,11 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Where a backend maps memory files, clones share their pages already: what is left to do is to read them in.
 pub(super) fn serve(text: &str, engine: &Engine) -> Result<(), Failure> {
     let snapshot = engine.store().find_snapshot(text)?;
-    snapshot.check_files(&snapshot.manifest()?)?;
+    let manifest = snapshot.manifest()?;
+    snapshot.check_files(&manifest)?;
+    if manifest.holds == Holds::Disk {
+        return Err(fcvm_engine::Error::OnlyADisk.into());
+    }
     snapshot.read_ahead(name::MEMORY)?;
     let pid = std::process::id();
     block_on(async {
