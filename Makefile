@@ -7,6 +7,8 @@
 #   make install PREFIX=/usr/local
 
 SHELL := /bin/bash
+# Where rustup puts a toolchain that the shell does not know yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
 PREFIX ?= /usr/local
 FILTER ?=
 STREAM ?=
