@@ -5,6 +5,8 @@ use crate::program::{Finished, Started};
 use crate::traces::{self, Process};
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -153,6 +155,16 @@ impl Run<'_> {
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind a port");
     listener.local_addr().expect("a bound port has an address").port()
+}
+
+/// Fetches a page from a published port; returns the whole answer.
+pub fn get(port: u16, page: &str) -> String {
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).expect("the published port answers");
+    let request = format!("GET {page} HTTP/1.0\r\n\r\n");
+    connection.write_all(request.as_bytes()).expect("the published port answers");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("the published port answers");
+    answer
 }
 
 /// The SHA-256 of bytes in hexadecimal digits.

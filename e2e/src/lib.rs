@@ -10,7 +10,7 @@ mod registry;
 mod traces;
 
 pub use fixture::{BUSYBOX, DEBIAN, busybox_archive, edition_archive, foreign_archive, hostile_archive};
-pub use host::{Host, Run, free_port, sha256};
+pub use host::{Host, Run, free_port, get, sha256};
 pub use program::{Finished, Started};
 pub use registry::{Access, PASSWORD, Registry, USER, copy_image};
 pub use traces::Process;

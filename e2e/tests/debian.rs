@@ -1,18 +1,7 @@
 //! Stories of a whole Debian: a system of many kinds of files, and nginx in it as everybody runs it.
 
-use fcvm_e2e::{DEBIAN, Host, free_port};
+use fcvm_e2e::{DEBIAN, Host, free_port, get};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
-/// Fetches the front page.
-fn get(port: u16) -> String {
-    let mut connection = TcpStream::connect(("127.0.0.1", port)).expect("the published port answers");
-    connection.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("the published port answers");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("the published port answers");
-    answer
-}
 
 #[test]
 fn a_debian_is_what_mmdebstrap_made() {
@@ -53,7 +42,7 @@ fn nginx_serves_a_page_and_stops_as_its_image_says() {
     let port = free_port();
     let vm = host.start("web", &["-p", &format!("127.0.0.1:{port}:80"), "--label", "tier=front", DEBIAN]);
     vm.exec(&["sh", "-c", "until [ -s /run/nginx.pid ]; do :; done"]).ok();
-    assert!(get(port).ends_with("a page of Debian\n"));
+    assert!(get(port, "/").ends_with("a page of Debian\n"));
     let say = |args: &[&str]| host.fcvm(args).ok().text();
     assert_eq!(say(&["port", "web"]), format!("80/tcp -> 127.0.0.1:{port}"));
     let row = say(&["ps", "--format", "{{.Names}}|{{.Image}}|{{.Ports}}|{{.State}}|{{json .Labels}}"]);

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fcvm_e2e::{BUSYBOX, Host, free_port};
+use fcvm_e2e::{BUSYBOX, Host, free_port, get};
 use serde_json::Value;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 
 fn inspected(host: &Host, vm: &str) -> Value {
     let health = host.fcvm(["inspect", "--format", "{{json .State.Health}}", vm]).ok();
@@ -70,14 +68,6 @@ fn a_check_that_takes_too_long_is_ended_and_one_that_cannot_run_is_no_good() {
     host.assert_clean();
 }
 
-fn get(port: u16) -> String {
-    let mut connection = TcpStream::connect(("127.0.0.1", port)).expect("the published port answers");
-    connection.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("the published port answers");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("the published port answers");
-    answer
-}
-
 /// A server that takes long to start, and tells how often it was started.
 const SERVER: &str = "echo start >> /srv-starts; mkdir /srv; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; \
                       echo warm > /srv/index.html; exec httpd -f -p 80 -h /srv";
@@ -91,7 +81,7 @@ fn a_server_that_became_well_once_is_warm_in_later_runs() {
         let flags = ["--health-url", "http://site/", "-p", &publish, "-e", env];
         let vm = host.start(name, &[&flags[..], &[BUSYBOX, "sh", "-c", SERVER]].concat());
         host.fcvm(["wait", "--condition", "healthy", name]).ok();
-        assert!(get(port).ends_with("warm\n"), "{name}");
+        assert!(get(port, "/").ends_with("warm\n"), "{name}");
         assert_eq!(vm.exec(&["cat", "/srv-starts"]).ok().text(), "start");
         (host.fcvm(["inspect", "--format", "{{.Vm.Snapshot}}", name]).ok().text(), vm.exec(&["hostname"]).ok().text())
     };

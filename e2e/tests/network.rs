@@ -1,17 +1,9 @@
 //! Stories of the network: ports that lead in, connections that lead out.
 
-use fcvm_e2e::{BUSYBOX, DEBIAN, Host, Started, free_port};
+use fcvm_e2e::{BUSYBOX, DEBIAN, Host, Started, free_port, get};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
-
-fn get(port: u16) -> String {
-    let mut connection = TcpStream::connect(("127.0.0.1", port)).expect("the published port answers");
-    connection.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").expect("the published port answers");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("the published port answers");
-    answer
-}
 
 #[test]
 fn a_published_port_leads_into_the_container() {
@@ -22,10 +14,10 @@ fn a_published_port_leads_into_the_container() {
     // The server listens some time after its process runs; inside, that can be seen without asking it.
     let listening = "while ! grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done";
     vm.exec(&["sh", "-c", listening]).ok();
-    assert!(get(port).ends_with("hello from a microVM\n"));
+    assert!(get(port, "/index.html").ends_with("hello from a microVM\n"));
     assert_eq!(host.fcvm(["port", "web", "80"]).ok().text(), format!("127.0.0.1:{port}"));
     let answers = std::thread::scope(|scope| {
-        let asked: Vec<_> = (0..100).map(|_| scope.spawn(|| get(port))).collect();
+        let asked: Vec<_> = (0..100).map(|_| scope.spawn(|| get(port, "/index.html"))).collect();
         asked.into_iter().map(|answer| answer.join().unwrap()).filter(|text| text.contains("microVM")).count()
     });
     assert_eq!(answers, 100);

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fcvm_e2e::{BUSYBOX, Host, Run, Started, free_port, sha256};
+use fcvm_e2e::{BUSYBOX, Host, Run, Started, free_port, get, sha256};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -103,14 +103,6 @@ fn counted(stdout: impl Read) -> usize {
     count
 }
 
-fn get(port: u16) -> String {
-    let mut connection = TcpStream::connect(("127.0.0.1", port)).expect("the published port answers");
-    connection.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").expect("the published port answers");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("the published port answers");
-    answer
-}
-
 #[test]
 fn a_snapshot_while_everything_flows_loses_nothing_and_repeats_nothing() {
     const STREAMS: usize = 20;
@@ -151,7 +143,7 @@ fn a_snapshot_while_everything_flows_loses_nothing_and_repeats_nothing() {
         let asking = scope.spawn(|| {
             let mut answers = 0;
             while !done.load(Ordering::Relaxed) {
-                assert!(get(port).ends_with("hello from a microVM\n"));
+                assert!(get(port, "/index.html").ends_with("hello from a microVM\n"));
                 answers += 1;
             }
             answers
@@ -292,7 +284,7 @@ fn a_copy_is_given_variables_a_host_name_and_ports_of_its_own() {
     assert_eq!(copy.exec(&["cat", "/run/fcvm/env"]).ok().text(), "A=copy\nSECRET=s3cret");
     assert_eq!(copy.exec(&["stat", "-c", "%a %U", "/run/fcvm/env"]).ok().text(), "400 alice");
     vm.exec(&["cat", "/run/fcvm/env"]).failed(1, "No such file");
-    assert!(get(other).ends_with("hello from a microVM\n"));
+    assert!(get(other, "/index.html").ends_with("hello from a microVM\n"));
     // A copy of the copy has them as well, and its own over them.
     host.fcvm(["snapshot", "create", "--tag", "warmer", "copy"]).ok();
     clones(&host, "warmer", &["--name", "next", "-e", "A=next"]);
@@ -372,13 +364,13 @@ fn a_rewound_vm_keeps_its_ports_and_loses_its_old_streams() {
     vm.exec(&["sh", "-c", "while ! grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done"]).ok();
     host.fcvm(["snapshot", "create", "--tag", "then", "box"]).ok();
     vm.exec(&["rm", "/www/index.html"]).ok();
-    assert!(get(port).contains("404"));
+    assert!(get(port, "/index.html").contains("404"));
     let (exec, mut stdout) =
         Started::streaming(host.command(["exec", "box", "sh", "-c", "echo here; exec sleep 2000"]));
     stdout.read_exact(&mut [0; 5]).unwrap();
     host.fcvm(["rewind", "box", "then"]).ok();
     exec.finish().failed(125, "Error: ");
-    assert!(get(port).ends_with("hello from a microVM\n"));
+    assert!(get(port, "/index.html").ends_with("hello from a microVM\n"));
     assert_clock(&vm);
     assert_eq!(vm.exec(&["sh", "-c", "ps | grep -c '[s]leep 2000'"]).text(), "0");
     remove(&host, &["box"]);
