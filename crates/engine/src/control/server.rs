@@ -117,7 +117,7 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
         Ok(Command::Kill { signal, all }) => forward(opened.stream, guest, &HostRequest::Kill { signal, all }).await,
         Ok(Command::Stop { timeout_s }) => {
             let asked = asks.send(Ask::Stop(timeout_s)).await;
-            answer_with(opened.stream, &asked.map_or_else(|_| Done::Failed(ENDING.to_owned()), |()| Done::Ok)).await;
+            answer_with(opened.stream, &asked.map_or_else(|_| ending(), |()| Done::Ok)).await;
         }
         Ok(Command::Capture(request)) => {
             let answer = through(&asks, |answer| Ask::Capture(request, answer)).await;
@@ -125,12 +125,12 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
             answer_with(opened.stream, &answer).await;
         }
         Ok(Command::Rewind(id)) => {
-            let answer = through(&asks, |answer| Ask::Rewind(id, answer)).await;
-            answer_with(opened.stream, &answer.unwrap_or_else(|| Done::Failed(ENDING.to_owned()))).await;
+            let done = through(&asks, |answer| Ask::Rewind(id, answer)).await;
+            answer_with(opened.stream, &done.unwrap_or_else(ending)).await;
         }
         Ok(Command::Tune) => {
-            let answer = through(&asks, Ask::Tune).await;
-            answer_with(opened.stream, &answer.unwrap_or_else(|| Done::Failed(ENDING.to_owned()))).await;
+            let done = through(&asks, Ask::Tune).await;
+            answer_with(opened.stream, &done.unwrap_or_else(ending)).await;
         }
         Ok(Command::Check) => match through(&asks, Ask::Check).await {
             Some(check) => answer_with(opened.stream, &check).await,
@@ -151,6 +151,10 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
 }
 
 const ENDING: &str = "the VM is ending";
+
+fn ending() -> Done {
+    Done::Failed(ENDING.to_owned())
+}
 
 /// Asks the driver and waits for its answer; none if the VM ends before.
 async fn through<T>(asks: &mpsc::Sender<Ask>, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {

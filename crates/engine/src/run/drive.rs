@@ -1,11 +1,11 @@
 //! The fourth phase: one loop over everything that can happen to a running VM.
 
+use super::asked::Around;
 use super::boot::{Awake, Booted};
 use super::container::{ContainerEnd, pump_input, pump_output};
 use super::{Hold, RunObserver, RunOutcome, advance, now_ns};
 use crate::cache::Warm;
-use crate::control::{Ask, CaptureAnswer, Control};
-use crate::error::in_full;
+use crate::control::{Ask, Control};
 use crate::link::{GuestLink, ask};
 use crate::snapshot::capture::{Copy, Live, MachineFiles};
 use crate::{Attachment, Engine, Error, Output, health};
@@ -13,13 +13,13 @@ use bytes::Bytes;
 use fcvm_link::{Incoming, Receiver, Session};
 use fcvm_net::address::Translation;
 use fcvm_net::{Egress, Published};
-use fcvm_proto::message::{Done, Exit, HostRequest, ProcessEvent};
+use fcvm_proto::message::{Exit, HostRequest, ProcessEvent};
 use fcvm_spec::lifecycle::Event;
-use fcvm_spec::{NetworkMode, Removal, Signal, SnapshotId, VmSpec};
+use fcvm_spec::{NetworkMode, Removal, Signal, VmSpec};
 use fcvm_store::log::LogWriter;
 use fcvm_store::snapshot::ContainerState;
 use fcvm_store::{FailPoint, Health, HealthRecord, HealthStatus, OwnedVm, VmRecord};
-use fcvm_vmm::{Choice, Machine};
+use fcvm_vmm::Machine;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -91,35 +91,28 @@ impl Engine {
                     self.capture_wanted(&life.live(vm.record()), std::mem::take(&mut warm)).await?;
                     break ContainerEnd::Done;
                 }
-                Happened::Asked(Ask::Check(answer)) => life.check(&vm.record().spec, answer),
-                Happened::Asked(Ask::Stop(timeout_s)) => {
-                    vm.update(|record| advance(record, Event::StopAsked))?;
-                    life.stop(&vm.record().spec, timeout_s);
-                }
-                Happened::Asked(Ask::Capture(request, answer)) => {
-                    let captured = self.capture(&life.live(vm.record()), request).await;
-                    let failed = |error| CaptureAnswer::Failed(in_full(&error));
-                    let _asker_is_gone = answer.send(captured.map_or_else(failed, CaptureAnswer::Captured));
-                }
-                Happened::Asked(Ask::Tune(answer)) => {
-                    let tuned = self.tune_snapshot(&life.live(vm.record()));
-                    let failed = |error| Done::Failed(in_full(&error));
-                    let _asker_is_gone = answer.send(tuned.map_or_else(failed, |()| Done::Ok));
-                }
-                Happened::Asked(Ask::Rewind(id, answer)) => {
-                    let rewound = self.rewind_life(vm, &mut life, attachment, &id).await;
-                    let done = match rewound {
-                        Ok(()) => {
-                            life.open(&ports, &control);
-                            life.watch(vm)?;
-                            Done::Ok
-                        }
-                        Err(error) => Done::Failed(in_full(&error)),
-                    };
-                    let _asker_is_gone = answer.send(done);
+                Happened::Asked(ask) => {
+                    let around = Around { output: attachment.output.as_ref(), ports: &ports, control: &control };
+                    self.act_on(ask, vm, &mut life, &around).await?;
                 }
             }
         };
+        let outcome = self.end(vm, &mut life, end, &control).await;
+        if let Some(filling) = filling {
+            // It has logged what went wrong.
+            let _: Result<(), JoinError> = filling.await;
+        }
+        outcome
+    }
+
+    /// Ends what is left when the container has ended, and says how that was.
+    async fn end(
+        &self,
+        vm: &OwnedVm,
+        life: &mut Life,
+        end: ContainerEnd,
+        control: &Control,
+    ) -> Result<RunOutcome, Error> {
         self.reach(FailPoint::Ended)?;
         let outcome = judge(explain(end, &mut life.machine).await);
         if let Ok(outcome) = &outcome {
@@ -128,56 +121,13 @@ impl Engine {
         life.abort();
         power_off(life.link.session(), &mut life.machine, vm.record().spec.removal).await;
         self.reach(FailPoint::PoweredOff)?;
-        if let Some(filling) = filling {
-            // It has logged what went wrong.
-            let _: Result<(), JoinError> = filling.await;
-        }
         outcome
-    }
-
-    /// Puts a machine of a snapshot in the place of the one that runs, which is not touched before the other is awake.
-    async fn rewind_life(
-        &self,
-        vm: &mut OwnedVm,
-        life: &mut Life,
-        attachment: &Attachment,
-        id: &SnapshotId,
-    ) -> Result<(), Error> {
-        let before = vm.record().clone();
-        match self.next_life(vm, life.machine.choice(), attachment, id).await {
-            Ok(next) => {
-                let mut old = std::mem::replace(life, next);
-                old.abort();
-                old.machine.kill().await;
-                Ok(())
-            }
-            Err(error) => {
-                vm.update(|record| *record = before)?;
-                Err(error)
-            }
-        }
-    }
-
-    /// All of a rewind that can fail.
-    async fn next_life(
-        &self,
-        vm: &mut OwnedVm,
-        choice: &Choice,
-        attachment: &Attachment,
-        id: &SnapshotId,
-    ) -> Result<Life, Error> {
-        let awake = self.boot_next(vm, choice, id).await?;
-        let next = Life::begin(vm, awake, None, attachment.output.clone()).await?;
-        vm.update(|record| record.started_ns = Some(now_ns()))?;
-        self.reach(FailPoint::RewindAwake)?;
-        vm.dir().take_over_next()?;
-        Ok(next)
     }
 }
 
 /// A machine that runs its container, and the tasks around it.
-struct Life {
-    machine: Machine,
+pub(super) struct Life {
+    pub(super) machine: Machine,
     link: GuestLink,
     incoming: Incoming,
     files: MachineFiles,
@@ -211,7 +161,7 @@ enum Happened {
 
 impl Life {
     /// Starts the container, or takes over one that runs, and carries its streams.
-    async fn begin(
+    pub(super) async fn begin(
         vm: &OwnedVm,
         awake: Awake,
         stdin: Option<mpsc::Receiver<Bytes>>,
@@ -239,13 +189,13 @@ impl Life {
     }
 
     /// From now on connections and commands reach the guest.
-    fn open(&mut self, ports: &Arc<Published>, control: &Control) {
+    pub(super) fn open(&mut self, ports: &Arc<Published>, control: &Control) {
         self.served = Some(tokio::spawn(ports.clone().serve(self.link.session().clone())));
         control.open(self.link.session().clone());
     }
 
     /// From now on it is asked whether the container is well, if that was wanted.
-    fn watch(&mut self, vm: &mut OwnedVm) -> Result<(), Error> {
+    pub(super) fn watch(&mut self, vm: &mut OwnedVm) -> Result<(), Error> {
         let spec = vm.record().spec.health.clone();
         if !health::is_watched(&spec) {
             return Ok(());
@@ -256,7 +206,7 @@ impl Life {
     }
 
     /// Asks once more; what is found counts like any other check.
-    fn check(&mut self, spec: &VmSpec, answer: oneshot::Sender<Option<HealthRecord>>) {
+    pub(super) fn check(&mut self, spec: &VmSpec, answer: oneshot::Sender<Option<HealthRecord>>) {
         if !health::is_watched(&spec.health) {
             let _asker_is_gone = answer.send(None);
             return;
@@ -294,13 +244,13 @@ impl Life {
     }
 
     /// What a capture needs of it.
-    fn live<'a>(&'a self, record: &'a VmRecord) -> Live<'a> {
+    pub(super) fn live<'a>(&'a self, record: &'a VmRecord) -> Live<'a> {
         let Self { machine, link, files, .. } = self;
         Live { record, machine, link, files, container: ContainerState::Running }
     }
 
     /// Ends its tasks.
-    fn abort(&mut self) {
+    pub(super) fn abort(&mut self) {
         if let Some(served) = self.served.take() {
             served.abort();
         }
@@ -308,7 +258,7 @@ impl Life {
         self.output.abort();
     }
 
-    fn stop(&mut self, spec: &VmSpec, timeout_s: Option<u32>) {
+    pub(super) fn stop(&mut self, spec: &VmSpec, timeout_s: Option<u32>) {
         let seconds = timeout_s.or(spec.container.stop_timeout).unwrap_or(STOP_TIMEOUT_S);
         self.deadline = Some(Instant::now() + Duration::from_secs(seconds.into()));
         let signal = spec.container.stop_signal.unwrap_or(Signal::TERM);

@@ -5,6 +5,7 @@
 //! ```
 //! Each phase owns what exists so far; whatever fails, what exists is released and nothing is left.
 
+mod asked;
 mod boot;
 mod container;
 mod drive;

@@ -62,6 +62,21 @@ pub(crate) enum Hold {
     Snapshot { _hold: SnapshotHold },
 }
 
+/// What a machine of an image starts from.
+struct Start {
+    beginning: Beginning,
+    files: MachineFiles,
+    hold: Hold,
+    cache: CacheUse,
+}
+
+impl Start {
+    fn prepared(self, choice: Choice, ports: Published, warm: Warm) -> Prepared {
+        let Self { beginning, files, hold, cache } = self;
+        Prepared { choice, beginning, ports, files, hold: Some(hold), cache, warm }
+    }
+}
+
 impl Engine {
     pub(super) async fn prepare(
         &self,
@@ -94,34 +109,19 @@ impl Engine {
         let choice = self.choose(&request.spec)?;
         let key = CacheKey::of(&request.spec, &image.digest, &set, &choice);
         let warm_key = key.warm(&vm.record().spec);
-        let is_allowed = policy == SnapshotPolicy::Allowed;
-        let mut warm = Warm::Unused;
-        if let Goal::Snapshot(wanted) = &request.goal {
-            let claim = self.claim_wanted(wanted)?;
-            warm = Warm::Wanted(wanted.clone(), claim);
-        } else if is_allowed && request.spec.stdin == Stdin::Null {
-            // One that nobody can see become well is made only by `prepare`.
-            let making = if health::is_watched(&vm.record().spec.health) { Making::Allowed } else { Making::No };
-            match self.look_up(warm_key, making) {
-                Cache::Hit(key, snapshot) => {
-                    let delta = delta(&vm.record().spec);
-                    if let Some((beginning, files, hold)) =
-                        self.wake_from_cache(vm, (&key, &snapshot), &choice, delta)?
-                    {
-                        let cache = CacheUse::From(key, snapshot.id().clone());
-                        return Ok(Prepared { choice, beginning, ports, files, hold: Some(hold), cache, warm });
-                    }
-                }
-                Cache::Miss(key, claim) => warm = Warm::Cached(key, claim),
-                Cache::Off => {}
+        let (warm, well) = self.look_up_warm(vm, request, policy, warm_key)?;
+        if let Some(cached) = well {
+            let delta = delta(&vm.record().spec);
+            if let Some(start) = self.wake_from_cache(vm, cached, &choice, delta)? {
+                return Ok(start.prepared(choice, ports, warm));
             }
         }
-        let cache = match if is_allowed { self.look_up(key, Making::Allowed) } else { Cache::Off } {
+        let found = if policy == SnapshotPolicy::Allowed { self.look_up(key, Making::Allowed) } else { Cache::Off };
+        let cache = match found {
             Cache::Hit(key, snapshot) => {
                 let delta = Delta { container: Some(plan.container.clone()), ..delta(&vm.record().spec) };
-                if let Some((beginning, files, hold)) = self.wake_from_cache(vm, (&key, &snapshot), &choice, delta)? {
-                    let cache = CacheUse::From(key, snapshot.id().clone());
-                    return Ok(Prepared { choice, beginning, ports, files, hold: Some(hold), cache, warm });
+                if let Some(start) = self.wake_from_cache(vm, (key, snapshot), &choice, delta)? {
+                    return Ok(start.prepared(choice, ports, warm));
                 }
                 CacheUse::None
             }
@@ -131,14 +131,35 @@ impl Engine {
         let scratch = vm.dir().scratch_disk();
         self.artifacts().instantiate_scratch(&scratch)?;
         self.reach(FailPoint::Scratch)?;
-        Ok(Prepared {
-            choice,
+        let start = Start {
             beginning: Beginning::Boot { kernel: set.kernel, initramfs: set.initramfs, plan: Box::new(plan) },
-            ports,
             files: MachineFiles { system: set.system, image: image.disk, scratch, memory: None },
-            hold: Some(Hold::Image { _lock: lock }),
+            hold: Hold::Image { _lock: lock },
             cache,
-            warm,
+        };
+        Ok(start.prepared(choice, ports, warm))
+    }
+
+    /// Looks up a machine whose container is well already, and says what becomes of one that gets well.
+    fn look_up_warm(
+        &self,
+        vm: &OwnedVm,
+        request: &RunRequest,
+        policy: SnapshotPolicy,
+        key: CacheKey,
+    ) -> Result<(Warm, Option<(CacheKey, SnapshotDir)>), Error> {
+        if let Goal::Snapshot(wanted) = &request.goal {
+            return Ok((Warm::Wanted(wanted.clone(), self.claim_wanted(wanted)?), None));
+        }
+        if policy != SnapshotPolicy::Allowed || request.spec.stdin != Stdin::Null {
+            return Ok((Warm::Unused, None));
+        }
+        // One that nobody can see become well is made only by `prepare`.
+        let making = if health::is_watched(&vm.record().spec.health) { Making::Allowed } else { Making::No };
+        Ok(match self.look_up(key, making) {
+            Cache::Hit(key, snapshot) => (Warm::Unused, Some((key, snapshot))),
+            Cache::Miss(key, claim) => (Warm::Cached(key, claim), None),
+            Cache::Off => (Warm::Unused, None),
         })
     }
 
@@ -146,15 +167,18 @@ impl Engine {
     fn wake_from_cache(
         &self,
         vm: &mut OwnedVm,
-        (key, snapshot): (&CacheKey, &SnapshotDir),
+        (key, snapshot): (CacheKey, SnapshotDir),
         choice: &Choice,
         delta: Delta,
-    ) -> Result<Option<(Beginning, MachineFiles, Hold)>, Error> {
-        match self.prepare_wake(vm, snapshot, choice, delta) {
-            Ok(lent) => Ok(Some(lent)),
+    ) -> Result<Option<Start>, Error> {
+        match self.prepare_wake(vm, &snapshot, choice, delta) {
+            Ok((beginning, files, hold)) => {
+                let cache = CacheUse::From(key, snapshot.id().clone());
+                Ok(Some(Start { beginning, files, hold, cache }))
+            }
             Err(error) => {
                 tracing::warn!(%error, "a cached snapshot is of no use");
-                self.forget(key, snapshot.id());
+                self.forget(&key, snapshot.id());
                 vm.dir().give_back()?;
                 Ok(None)
             }
