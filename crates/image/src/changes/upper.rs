@@ -8,8 +8,9 @@ use std::path::Path;
 /// Where the guest keeps the layer on its disk.
 const PLACE: &[u8] = b"/upper";
 
-/// The most paths that a layer may have, and the deepest.
+/// The most paths that a layer may have, the most bytes of all of them, and the deepest.
 const PATHS_MAX: usize = 1 << 20;
+const BYTES_MAX: usize = 256 << 20;
 const DEPTH_MAX: usize = 256;
 
 /// What a container has written, by paths without the slash in front.
@@ -52,6 +53,7 @@ impl Upper {
         let broken = |error: Ext4Error| Error::malformed(format!("the scratch disk {}", disk.display()), error);
         let files = Ext4::load_from_path(disk).map_err(broken)?;
         let mut upper = BTreeMap::new();
+        let mut bytes = 0;
         let mut pending = vec![(PLACE.to_vec(), 0)];
         while let Some((dir, depth)) = pending.pop() {
             // None at all where the container was never started.
@@ -65,10 +67,11 @@ impl Upper {
                 if name == b"." || name == b".." {
                     continue;
                 }
-                if upper.len() == PATHS_MAX || depth == DEPTH_MAX {
+                let path = [dir.as_slice(), b"/", name].concat();
+                bytes += path.len();
+                if upper.len() == PATHS_MAX || bytes > BYTES_MAX || depth == DEPTH_MAX {
                     return Err(Error::malformed("the scratch disk", "it has more files than are looked at"));
                 }
-                let path = [dir.as_slice(), b"/", name].concat();
                 let metadata = entry.metadata().map_err(broken)?;
                 upper.insert(path[PLACE.len() + 1..].to_vec(), written(&metadata));
                 if metadata.is_dir() {

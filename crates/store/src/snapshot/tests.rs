@@ -244,3 +244,20 @@ fn one_claims_a_cache_and_those_used_longest_ago_go_first() {
     assert!(store.cached(first).unwrap().is_none());
     assert!(store.snapshots().unwrap().is_empty());
 }
+
+#[test]
+fn a_server_that_was_killed_serves_nothing_and_is_swept() {
+    let (_dir, store) = store();
+    let served = store.serve_snapshot(&id(1), 42).unwrap();
+    assert_eq!(store.served_by(42).unwrap(), id(1));
+    store.sweep_snapshots().unwrap();
+    assert_eq!(store.served_by(42).unwrap(), id(1));
+    assert!(matches!(store.served_by(43), Err(Error::NoServer(43))));
+    // Without its owner's last word, as after SIGKILL: the kernel drops the lock, the file stays.
+    let path = store.snapshots_dir().join("42.serve");
+    drop(served);
+    fs::write(&path, id(1).as_str()).unwrap();
+    assert!(matches!(store.served_by(42), Err(Error::NoServer(42))));
+    store.sweep_snapshots().unwrap();
+    assert!(!path.exists());
+}
