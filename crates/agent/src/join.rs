@@ -78,9 +78,9 @@ impl Failure {
 }
 
 impl Report {
-    /// Four bytes of the number, then nothing or a failure as JSON.
+    /// Nothing or a failure as JSON, then four bytes of the number: the helper waits for the command's program.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (pid, rest) = bytes.split_first_chunk()?;
+        let (rest, pid) = bytes.split_last_chunk()?;
         let failure = if rest.is_empty() { None } else { Some(serde_json::from_slice(rest).ok()?) };
         Some(Self { pid: i32::from_le_bytes(*pid), failure })
     }
@@ -126,7 +126,7 @@ pub(crate) fn main() -> ExitCode {
             let failure = become_command(&request);
             say(&mut status, &failure)
         }
-        Err(failure) => status.write_all(&0_i32.to_le_bytes()).and_then(|()| say(&mut status, &failure)),
+        Err(failure) => say(&mut status, &failure).and_then(|()| status.write_all(&0_i32.to_le_bytes())),
     };
     if said.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -277,13 +277,13 @@ mod tests {
 
     #[test]
     fn a_report_is_a_number_and_perhaps_a_failure() {
-        let mut bytes = 7_i32.to_le_bytes().to_vec();
-        assert_eq!(Report::decode(&bytes), Some(Report { pid: 7, failure: None }));
+        let number = 7_i32.to_le_bytes();
+        assert_eq!(Report::decode(&number), Some(Report { pid: 7, failure: None }));
         let failure = Failure { code: 127, reason: "no".to_owned() };
-        bytes.extend(serde_json::to_vec(&failure).unwrap());
+        let bytes = [&serde_json::to_vec(&failure).unwrap()[..], &number].concat();
         assert_eq!(Report::decode(&bytes), Some(Report { pid: 7, failure: Some(failure) }));
         assert_eq!(Report::decode(b"abc"), None);
-        assert_eq!(Report::decode(b"abcd{"), None);
+        assert_eq!(Report::decode(b"{abcd"), None);
     }
 
     #[test]

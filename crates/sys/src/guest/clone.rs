@@ -17,6 +17,9 @@ pub enum Cloned {
 
 /// Clones the calling process with `CLONE_PARENT`; the child begins in a cgroup of version 2 if one is given.
 ///
+/// The caller goes on when the child has executed a program or ended (`CLONE_VFORK`): what both write to one pipe has an
+/// order.
+///
 /// Only for a process with a single thread: refused otherwise, since the child would have one thread and the locks of all.
 pub fn clone_sibling(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     if std::fs::read_dir("/proc/self/task").map_or(1, |tasks| tasks.count()) != 1 {
@@ -25,7 +28,7 @@ pub fn clone_sibling(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     // SAFETY: `struct clone_args` is plain data for which all zeros is a value: no stack, no descriptors, no signal of its
     // own (with `CLONE_PARENT` the child has the parent's).
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = libc::CLONE_PARENT as u64;
+    args.flags = (libc::CLONE_PARENT | libc::CLONE_VFORK) as u64;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
