@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fcvm_e2e::{BUSYBOX, Host, Run, Started, free_port, get, sha256};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -377,6 +377,11 @@ fn a_rewound_vm_keeps_its_ports_and_loses_its_old_streams() {
     host.assert_clean();
 }
 
+fn json(host: &Host, verb: &[&str]) -> Value {
+    let said = host.fcvm(["snapshot"].iter().chain(verb).chain(&["--json"])).ok();
+    serde_json::from_slice(&said.stdout).unwrap()
+}
+
 #[test]
 fn a_snapshot_outlives_the_image_and_the_vm_that_it_came_of() {
     let host = Host::new();
@@ -385,13 +390,18 @@ fn a_snapshot_outlives_the_image_and_the_vm_that_it_came_of() {
     remove(&host, &["box"]);
     host.fcvm(["rmi", "-f", BUSYBOX]).ok();
     assert_eq!(clone(&host, "warm", "copy").exec(&["cat", "/www/index.html"]).ok().text(), "hello from a microVM");
-    let listed = host.fcvm(["snapshot", "ls", "--json"]).ok();
-    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let listed = json(&host, &["ls"]);
     let warm = listed.as_array().unwrap().iter().find(|row| row["kind"] == "user").unwrap();
     assert_eq!((&warm["source"], &warm["tags"][0], &warm["labels"]["a"]), (&"box".into(), &"warm".into(), &"b".into()));
     assert!(host.fcvm(["snapshot", "tree"]).ok().text().contains("VM copy"));
+    let tree = json(&host, &["tree"]);
+    let root = tree.as_array().unwrap().iter().find(|root| root["id"] == warm["id"]).unwrap();
+    assert_eq!((&root["vms"][0], &root["tags"][0]), (&"copy".into(), &"warm".into()));
+    let id = json!({ "id": warm["id"] });
+    assert_eq!(json(&host, &["verify", "warm"]), json!({ "id": warm["id"], "changed": [] }));
+    assert_eq!(json(&host, &["inspect", "warm"])[0]["id"], warm["id"]);
     // Its copies go on without it.
-    host.fcvm(["snapshot", "rm", "warm"]).ok();
+    assert_eq!(json(&host, &["rm", "warm"]), id);
     assert_eq!(host.vm("copy").exec(&["hostname"]).ok().text().len(), 12);
     host.fcvm(["snapshot", "run", "warm"]).failed(125, "warm");
     remove(&host, &["copy"]);

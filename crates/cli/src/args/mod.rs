@@ -15,7 +15,7 @@ pub(crate) use podman::{
 };
 pub(crate) use run::{Place, RunArgs, RunPlan, fresh};
 pub(crate) use snapshot::{
-    ChildArgs, CloneArgs, CreateArgs, DiffArgs, ForkArgs, ListSnapshotsArgs, RemoveSnapshotsArgs, SnapshotVerb,
+    AsJson, ChildArgs, CloneArgs, CreateArgs, DiffArgs, ForkArgs, ListSnapshotsArgs, RemoveSnapshotsArgs, SnapshotVerb,
 };
 
 use crate::error::Failure;

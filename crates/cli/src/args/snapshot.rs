@@ -19,17 +19,13 @@ pub(crate) enum SnapshotVerb {
     #[command(visible_alias = "list")]
     Ls(ListSnapshotsArgs),
     /// Show all about snapshots as JSON
-    Inspect {
-        /// Tags or ids
-        #[arg(required = true)]
-        snapshots: Vec<String>,
-    },
+    Inspect(SnapshotsArgs),
     /// Remove snapshots; VMs and snapshots that came of them stay
     Rm(RemoveSnapshotsArgs),
     /// Remove every snapshot that has no tag
-    Prune,
+    Prune(AsJson),
     /// Show which snapshot came of which, and the VMs that run from them
-    Tree,
+    Tree(AsJson),
     /// Show what is not the same in two snapshots, or in a snapshot and a running VM
     Diff(DiffArgs),
     /// Make a snapshot stand by itself: those of this backend always do
@@ -52,11 +48,25 @@ pub(crate) enum SnapshotVerb {
         snapshot: String,
     },
     /// Read every byte of snapshots and compare it with what was written
-    Verify {
-        /// Tags or ids
-        #[arg(required = true)]
-        snapshots: Vec<String>,
-    },
+    Verify(SnapshotsArgs),
+}
+
+/// How it is said: verbs that show print one document, verbs that act print a line for each snapshot.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct AsJson {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Some snapshots.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotsArgs {
+    #[command(flatten)]
+    pub(crate) form: AsJson,
+    /// Tags or ids
+    #[arg(required = true)]
+    pub(crate) snapshots: Vec<String>,
 }
 
 /// `snapshot create`.
@@ -224,7 +234,6 @@ pub(crate) struct RemoveSnapshotsArgs {
     /// That one is not there is fine; damaged ones go too
     #[arg(short, long)]
     pub(crate) force: bool,
-    /// Tags or ids
-    #[arg(required = true)]
-    pub(crate) snapshots: Vec<String>,
+    #[command(flatten)]
+    pub(crate) named: SnapshotsArgs,
 }

@@ -6,13 +6,14 @@ mod serve;
 mod show;
 
 use super::block_on;
-use crate::args::{CreateArgs, ForkArgs, RemoveSnapshotsArgs, SnapshotVerb};
+use crate::args::{AsJson, CreateArgs, ForkArgs, RemoveSnapshotsArgs, SnapshotVerb};
 use crate::error::Failure;
 use crate::{settings, ui};
 use fcvm_engine::Engine;
 use fcvm_engine::snapshot::{CaptureRequest, Captured, Quiesce};
 use fcvm_spec::{SnapshotId, VmName};
 use fcvm_store::snapshot::{Holds, Kind};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,15 +26,15 @@ pub(super) fn snapshot(verb: SnapshotVerb, data_dir: &Path) -> Result<ExitCode, 
         SnapshotVerb::Create(args) => done(create(&args, &engine)),
         SnapshotVerb::Run(args) => children::run(args, &engine),
         SnapshotVerb::Ls(args) => done(show::list(&args, &engine)),
-        SnapshotVerb::Inspect { snapshots } => done(show::inspect(&snapshots, &engine)),
-        SnapshotVerb::Rm(args) => each(&args.snapshots, |text| remove(text, &args, &engine)),
-        SnapshotVerb::Prune => done(prune(&engine)),
-        SnapshotVerb::Tree => done(show::tree(&engine)),
+        SnapshotVerb::Inspect(args) => done(show::inspect(&args.snapshots, &engine)),
+        SnapshotVerb::Rm(args) => each(&args.named.snapshots, |text| remove(text, &args, &engine)),
+        SnapshotVerb::Prune(form) => done(prune(form, &engine)),
+        SnapshotVerb::Tree(form) => done(show::tree(form, &engine)),
         SnapshotVerb::Diff(args) => done(diff::diff(&args, &engine)),
         SnapshotVerb::Flatten { snapshots } => each(&snapshots, |text| flatten(text, &engine)),
         SnapshotVerb::Tune { exec, snapshot } => children::tune(&snapshot, &exec, &engine),
         SnapshotVerb::Serve { snapshot } => done(serve::serve(&snapshot, &engine)),
-        SnapshotVerb::Verify { snapshots } => each(&snapshots, |text| verify(text, &engine)),
+        SnapshotVerb::Verify(args) => each(&args.snapshots, |text| verify(text, args.form, &engine)),
     }
 }
 
@@ -86,22 +87,30 @@ fn capture(engine: &Engine, vm: &str, request: CaptureRequest) -> Result<Capture
 
 fn remove(text: &str, args: &RemoveSnapshotsArgs, engine: &Engine) -> Result<(), Failure> {
     match engine.store().find_snapshot(text) {
-        Ok(snapshot) => snapshot.remove()?,
+        Ok(snapshot) => {
+            let id = snapshot.id().clone();
+            snapshot.remove()?;
+            removed(&id, text, args.named.form);
+        }
         Err(fcvm_store::Error::NoSuchSnapshot(_)) if args.force => {}
         Err(error) => return Err(error.into()),
     }
-    ui::say(text);
     Ok(())
 }
 
-fn prune(engine: &Engine) -> Result<(), Failure> {
+fn prune(form: AsJson, engine: &Engine) -> Result<(), Failure> {
     for snapshot in engine.store().snapshots()? {
-        if engine.store().tags_of(snapshot.id())?.is_empty() {
+        let id = snapshot.id().clone();
+        if engine.store().tags_of(&id)?.is_empty() {
             snapshot.remove()?;
-            ui::say(snapshot.id().as_str());
+            removed(&id, id.as_str(), form);
         }
     }
     Ok(())
+}
+
+fn removed(id: &SnapshotId, text: &str, form: AsJson) {
+    ui::say(&if form.json { json!({ "id": id }).to_string() } else { text.to_owned() });
 }
 
 /// There is nothing to do: a snapshot has its own links to all that it needs.
@@ -113,16 +122,19 @@ fn flatten(text: &str, engine: &Engine) -> Result<(), Failure> {
     Ok(())
 }
 
-fn verify(text: &str, engine: &Engine) -> Result<(), Failure> {
+fn verify(text: &str, form: AsJson, engine: &Engine) -> Result<(), Failure> {
     let snapshot = engine.store().find_snapshot(text)?;
-    match snapshot.verify()?.as_slice() {
-        [] => ui::say(&format!("{text}: whole")),
-        files => {
-            let files = files.join(", ");
-            return Err(Failure::new(format!("the snapshot {text} is damaged: {files} changed since it was made")));
-        }
+    let changed = snapshot.verify()?;
+    if form.json {
+        ui::say(&json!({ "id": snapshot.id(), "changed": changed }).to_string());
+    } else if changed.is_empty() {
+        ui::say(&format!("{text}: whole"));
     }
-    Ok(())
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let files = changed.join(", ");
+    Err(Failure::new(format!("the snapshot {text} is damaged: {files} changed since it was made")))
 }
 
 /// Goes on after one that failed, and says all that did.

@@ -1,11 +1,12 @@
 //! What snapshots there are, and what came of which.
 
-use crate::args::ListSnapshotsArgs;
+use crate::args::{AsJson, ListSnapshotsArgs};
 use crate::error::Failure;
 use crate::ui::{self, table, time};
 use fcvm_engine::Engine;
-use fcvm_spec::SnapshotId;
+use fcvm_spec::{SnapshotId, VmName};
 use fcvm_store::snapshot::{Kind, Manifest, SnapshotDir};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// A snapshot that can be read.
@@ -93,7 +94,18 @@ pub(super) fn inspect(snapshots: &[String], engine: &Engine) -> Result<(), Failu
     Ok(())
 }
 
-pub(super) fn tree(engine: &Engine) -> Result<(), Failure> {
+/// A snapshot, and what came of it.
+#[derive(Serialize)]
+struct Branch {
+    id: SnapshotId,
+    tags: Vec<VmName>,
+    source: String,
+    /// The VMs that run from it, by name.
+    vms: Vec<String>,
+    children: Vec<Branch>,
+}
+
+pub(super) fn tree(form: AsJson, engine: &Engine) -> Result<(), Failure> {
     let known = known(engine)?;
     let mut vms = Vec::new();
     for vm in engine.store().vms()? {
@@ -104,13 +116,17 @@ pub(super) fn tree(engine: &Engine) -> Result<(), Failure> {
     }
     let is_known = |id: &SnapshotId| known.iter().any(|known| known.manifest.id == *id);
     let roots = known.iter().filter(|known| known.manifest.parent.as_ref().is_none_or(|parent| !is_known(parent)));
+    let forest = Forest { known: &known, vms: &vms, engine };
+    let branches = roots.map(|root| forest.branch(root)).collect::<Result<Vec<_>, _>>()?;
+    if form.json {
+        ui::say(&serde_json::to_string_pretty(&branches)?);
+        return Ok(());
+    }
     let mut lines = Vec::new();
-    for root in roots {
-        branch(root, 0, &Forest { known: &known, vms: &vms, engine }, &mut lines)?;
+    for branch in &branches {
+        branch.draw(0, &mut lines);
     }
-    if !lines.is_empty() {
-        ui::say(&lines.join("\n"));
-    }
+    lines.iter().for_each(|line| ui::say(line));
     Ok(())
 }
 
@@ -120,14 +136,23 @@ struct Forest<'a> {
     engine: &'a Engine,
 }
 
-fn branch(node: &Known, depth: usize, forest: &Forest<'_>, lines: &mut Vec<String>) -> Result<(), Failure> {
-    let id = &node.manifest.id;
-    let tags: Vec<String> = forest.engine.store().tags_of(id)?.iter().map(|tag| format!(" {tag}")).collect();
-    let indent = "  ".repeat(depth);
-    lines.push(format!("{indent}{}{} (of VM {})", id.short(), tags.concat(), node.manifest.source.name));
-    for (_, vm) in forest.vms.iter().filter(|(snapshot, _)| snapshot == id) {
-        lines.push(format!("{indent}  VM {vm}"));
+impl Forest<'_> {
+    fn branch(&self, node: &Known) -> Result<Branch, Failure> {
+        let Manifest { id, source, .. } = &node.manifest;
+        let is_child = |known: &&Known| known.manifest.parent.as_ref() == Some(id);
+        let vms = self.vms.iter().filter(|(snapshot, _)| snapshot == id).map(|(_, vm)| vm.clone()).collect();
+        let children = self.known.iter().filter(is_child).map(|child| self.branch(child)).collect::<Result<_, _>>()?;
+        let tags = self.engine.store().tags_of(id)?;
+        Ok(Branch { id: id.clone(), tags, source: source.name.to_string(), vms, children })
     }
-    let is_child = |known: &&Known| known.manifest.parent.as_ref() == Some(id);
-    forest.known.iter().filter(is_child).try_for_each(|child| branch(child, depth + 1, forest, lines))
+}
+
+impl Branch {
+    fn draw(&self, depth: usize, lines: &mut Vec<String>) {
+        let tags: String = self.tags.iter().map(|tag| format!(" {tag}")).collect();
+        let indent = "  ".repeat(depth);
+        lines.push(format!("{indent}{}{tags} (of VM {})", self.id.short(), self.source));
+        lines.extend(self.vms.iter().map(|vm| format!("{indent}  VM {vm}")));
+        self.children.iter().for_each(|child| child.draw(depth + 1, lines));
+    }
 }
