@@ -1,4 +1,4 @@
-//! The link's port as an asynchronous file.
+//! What carries the link, a virtio port or a connection, as an asynchronous file.
 //!
 //! A virtio port hands out at most one buffer of its queue in a read and takes at most 32 KiB in a write, whatever more
 //! there is. What is made for pipes takes a short read for the last one and waits for an edge that never comes; here only
@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 /// One half of the port; both halves are the same file.
 #[derive(Clone, Debug)]
@@ -22,10 +22,22 @@ impl Port {
     pub fn open(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
         let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file = File::options().read(true).write(true).custom_flags(flags).open(path)?;
+        Self::of(File::options().read(true).write(true).custom_flags(flags).open(path)?)
+    }
+
+    /// Takes over what was opened already, a connection for example; it does not block.
+    pub fn of(file: File) -> io::Result<Self> {
         // SAFETY: a `File` keeps its descriptor open and the same for as long as it lives, and it lives in the `AsyncFd`.
         let port = unsafe { AsyncFd::register(file) }?;
         Ok(Self(Arc::new(port)))
+    }
+}
+
+impl Port {
+    /// Waits until the connection is broken. A vsock that is reset says so as an error only: who waits to read does not
+    /// wake up by that.
+    pub async fn broken(&self) {
+        let _the_error_itself_tells_no_more = self.0.ready(Interest::ERROR).await;
     }
 }
 

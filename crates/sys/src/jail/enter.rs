@@ -50,7 +50,7 @@ fn prepare(control: &UnixStream) -> Result<(), Reported> {
         report(control, &Report::Started(pid));
         return Ok(());
     }
-    let bond = settle(&order, owner, &isolation).map_err(told)?;
+    let bond = settle(&order, &descriptors, (owner, &isolation)).map_err(told)?;
     report(control, &Report::Isolated(isolation));
     match order.goal {
         Goal::Report => Ok(()),
@@ -63,13 +63,13 @@ fn prepare(control: &UnixStream) -> Result<(), Reported> {
 }
 
 /// Does all but the exec in the program's process. What is visible comes first, what is allowed last.
-fn settle(order: &Order, owner: Owner, isolation: &Isolation) -> Result<Bond, Failure> {
+fn settle(order: &Order, descriptors: &[OwnedFd], (owner, isolation): (Owner, &Isolation)) -> Result<Bond, Failure> {
     let bond = Bond::open(owner, OURS)?;
     bond.bind()?;
     rustix::process::setsid().map_err(Failure::at("begin a session"))?;
     if !matches!(isolation, Isolation::ProcessOnly { .. }) {
         rustix::system::sethostname(HOST_NAME).map_err(Failure::at("set the host name"))?;
-        room::furnish(order)?;
+        room::furnish(order, descriptors)?;
     }
     for (limit, value) in &order.limits {
         set_limit(*limit, *value)?;

@@ -3,7 +3,7 @@
 //! Down: four bytes of length (native order) with the descriptors beside them, then the order as JSON. Up: reports, one
 //! JSON line each, until the exec closes the socket. Both ends are the same executable, so there are no versions.
 
-use super::{Bind, Device, Isolation, Jail, Limit, Network};
+use super::{Bind, Device, Isolation, Jail, Limit, Network, Workspace};
 use crate::descriptor;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -22,6 +22,7 @@ pub(super) struct Order {
     pub(super) goal: Goal,
     pub(super) binds: Vec<Bind>,
     pub(super) devices: Vec<Device>,
+    pub(super) workspace: Option<Workspace>,
     pub(super) network: Network,
     pub(super) user: u32,
     pub(super) limits: Vec<(Limit, u64)>,
@@ -54,6 +55,7 @@ impl Order {
             goal: Goal::Execute(program),
             binds: jail.binds,
             devices: jail.devices,
+            workspace: jail.workspace,
             network: jail.network,
             user: jail.user,
             limits: jail.limits,

@@ -51,6 +51,8 @@ pub struct Jail {
     pub binds: Vec<Bind>,
     /// Device nodes beyond `null`, `zero`, `full`, `random` and `urandom`.
     pub devices: Vec<Device>,
+    /// A directory in memory that it may write.
+    pub workspace: Option<Workspace>,
     /// What it reaches by network.
     pub network: Network,
     /// The user outside, if root starts it. Anyone else's program runs as that user.
@@ -74,6 +76,7 @@ impl Jail {
             environment: Vec::new(),
             binds: Vec::new(),
             devices: Vec::new(),
+            workspace: None,
             network: Network::Empty,
             user: NOBODY,
             limits: vec![(Limit::CoreSize, 0)],
@@ -114,6 +117,37 @@ pub enum Access {
     ReadOnly,
     /// As the file's own permissions say.
     ReadWrite,
+}
+
+/// A directory in memory that a program may write; its owner reaches it below `/proc/PID/root`. It ends with the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workspace {
+    /// Where it is inside: an absolute path without `..`.
+    pub at: PathBuf,
+    /// The most that is in it, bytes.
+    pub size: u64,
+    /// What is in it from the beginning. Only the program's user can make anything in it, not even root can.
+    pub entries: Vec<Entry>,
+}
+
+/// A name in a workspace for a descriptor that the program inherits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The name.
+    pub name: String,
+    /// Which of [`Jail::descriptors`].
+    pub descriptor: usize,
+    /// What the name is.
+    pub kind: EntryKind,
+}
+
+/// What a name in a workspace is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryKind {
+    /// A link to the open file.
+    File,
+    /// The address of the socket, which has none yet; it listens from then on.
+    Listener,
 }
 
 /// A device node that a program may ask for.

@@ -4,9 +4,10 @@
 //! host's settings and hardware, and cannot be mounted where a container has hidden parts of its own.
 
 use super::handover::{Failure, Order};
-use super::{Access, Bind, Device};
+use super::{Access, Bind, Device, Entry, EntryKind, FIRST_DESCRIPTOR, Workspace};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -17,6 +18,12 @@ const SITE: &str = "/tmp";
 
 /// Nodes that any program may need.
 const NODES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+
+/// Connections that may wait at a listener of a workspace.
+const BACKLOG: i32 = 16;
+
+/// The most files and directories of a workspace.
+const NAMES: u32 = 1024;
 
 /// Device nodes may not be devices elsewhere, and nothing gains privileges by being executed.
 const PLAIN: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
@@ -30,7 +37,7 @@ pub(super) fn device_path(device: Device) -> &'static str {
 }
 
 /// Replaces the root of this process's mount namespace.
-pub(super) fn furnish(order: &Order) -> Result<(), Failure> {
+pub(super) fn furnish(order: &Order, descriptors: &[OwnedFd]) -> Result<(), Failure> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(Failure::at("make mounts private"))?;
     // Opened before the site hides what is below it.
@@ -39,6 +46,9 @@ pub(super) fn furnish(order: &Order) -> Result<(), Failure> {
     rustix::mount::mount("tmpfs", SITE, "tmpfs", flags, c"mode=0755,size=1m").map_err(Failure::at("mount a root"))?;
     for mount in &mounts {
         mount.attach().map_err(Failure::at(format!("show {}", mount.to.display())))?;
+    }
+    if let Some(workspace) = &order.workspace {
+        attach_workspace(workspace, descriptors).map_err(Failure::at("make a workspace"))?;
     }
     attach_descriptors().map_err(Failure::at("show /proc/self/fd"))?;
     drop(mounts);
@@ -98,6 +108,30 @@ fn make_target(at: &Path, is_directory: bool) -> io::Result<()> {
     }
     at.parent().map_or(Ok(()), fs::create_dir_all)?;
     fs::File::create(at).map(drop)
+}
+
+/// Makes a directory in memory that belongs to the program's user, whom this process is already.
+fn attach_workspace(workspace: &Workspace, descriptors: &[OwnedFd]) -> io::Result<()> {
+    let at = Path::new(SITE).join(inside(&workspace.at)?);
+    fs::create_dir_all(&at)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let data = CString::new(format!("mode=0700,size={},nr_inodes={NAMES}", workspace.size))?;
+    rustix::mount::mount("tmpfs", &at, "tmpfs", flags, data.as_c_str())?;
+    workspace.entries.iter().try_for_each(|entry| make_entry(&at, entry, descriptors))
+}
+
+fn make_entry(at: &Path, entry: &Entry, descriptors: &[OwnedFd]) -> io::Result<()> {
+    let (place, socket) = (at.join(&entry.name), descriptors.get(entry.descriptor));
+    match entry.kind {
+        EntryKind::File => {
+            std::os::unix::fs::symlink(format!("/proc/self/fd/{}", FIRST_DESCRIPTOR as usize + entry.descriptor), place)
+        }
+        EntryKind::Listener => {
+            let socket = socket.ok_or(io::ErrorKind::InvalidInput)?;
+            rustix::net::bind(socket, &rustix::net::SocketAddrUnix::new(&place)?)?;
+            Ok(rustix::net::listen(socket, BACKLOG)?)
+        }
+    }
 }
 
 /// Shows this process's descriptors, and only these, where every program looks for them.
