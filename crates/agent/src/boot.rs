@@ -24,7 +24,7 @@ pub(crate) fn early() -> Result<()> {
         }
     }
     allow_descriptors();
-    load_list("boot.list")
+    load_list("boot.list", |_| true)
 }
 
 /// Allows this program as many descriptors as can be: every connection to a published port takes one.
@@ -36,11 +36,11 @@ fn allow_descriptors() {
     }
 }
 
-/// Loads the modules of a list in its order.
-fn load_list(list: &str) -> Result<()> {
+/// Loads those modules of a list that are wanted, in its order.
+fn load_list(list: &str, wanted: fn(&str) -> bool) -> Result<()> {
     let path = Path::new(MODULES).join(list);
     let names = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    names.lines().filter(|name| !name.is_empty()).try_for_each(load_module)
+    names.lines().filter(|name| !name.is_empty() && wanted(name)).try_for_each(load_module)
 }
 
 /// Loads one module, all that it needs being there. That it is in the kernel already is no error; nor is that there is
@@ -58,15 +58,15 @@ pub(crate) fn load_module(name: &str) -> Result<()> {
     }
 }
 
-/// Finds the link's port among the virtio ports.
-pub(crate) fn link_port() -> Result<PathBuf> {
-    let dir = Path::new("/sys/class/virtio-ports");
-    let ports = fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))?;
-    for port in ports.flatten() {
-        let name = fs::read_to_string(port.path().join("name")).unwrap_or_default();
-        if name.trim() == PORT_NAME {
-            return Ok(Path::new("/dev").join(port.file_name()));
-        }
-    }
-    anyhow::bail!("no virtio port is named {PORT_NAME}")
+/// Finds the link's port among the virtio ports. There is none where the monitor has a vsock.
+pub(crate) fn link_port() -> Option<PathBuf> {
+    let ports = fs::read_dir("/sys/class/virtio-ports").into_iter().flatten().flatten();
+    let is_link = |dir: &PathBuf| fs::read_to_string(dir.join("name")).is_ok_and(|name| name.trim() == PORT_NAME);
+    let port = ports.map(|port| port.path()).find(is_link)?;
+    Some(Path::new("/dev").join(port.file_name()?))
+}
+
+/// Loads what a vsock needs; most guests have none.
+pub(crate) fn load_vsock() -> Result<()> {
+    load_list("later.list", |name| name.contains("vsock"))
 }

@@ -21,6 +21,12 @@ pub(crate) fn settle() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Whether the monitor has no power button, only a keyboard's reset line: then the kernel would halt for ever.
+fn ends_by_restart() -> bool {
+    std::fs::read_to_string("/proc/cmdline")
+        .is_ok_and(|line| line.split_ascii_whitespace().any(|word| word == "reboot=k"))
+}
+
 fn processes() -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
@@ -31,7 +37,9 @@ fn processes() -> Vec<i32> {
 /// Turns the machine off. Where that is refused (this is no PID 1), the program just ends.
 pub(crate) fn off() -> ExitCode {
     rustix::fs::sync();
-    let _ = reboot(RebootCommand::PowerOff);
+    if !ends_by_restart() {
+        let _ = reboot(RebootCommand::PowerOff);
+    }
     let _ = reboot(RebootCommand::Restart);
     ExitCode::FAILURE
 }
