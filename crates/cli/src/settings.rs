@@ -33,6 +33,7 @@ pub(crate) fn settings(data_dir: &Path) -> Result<Settings, Failure> {
         registries: registries(&search_path),
         cache_room: CACHE_ROOM,
         faults: faults()?,
+        firecracker: variable("FCVM_FIRECRACKER_BIN").map(PathBuf::from),
         search_path,
         executable,
     })

@@ -1,9 +1,12 @@
 //! The owner's end of a guest's link: one session, over all the pauses in which its machine is saved.
 
 use crate::Error;
-use fcvm_link::{Ended, Incoming, Resumable, Role, Session, greeting};
-use fcvm_proto::message::{Done, Hello, HostRequest, Verdict};
+use fcvm_link::greeting::{self, GreetingError};
+use fcvm_link::{Ended, Incoming, Resumable, Role, Session};
+use fcvm_proto::message::{Done, Hello, HostRequest, StreamPosition, Verdict};
+use fcvm_vmm::Line;
 use serde::de::DeserializeOwned;
+use std::io;
 use std::time::Duration;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -26,18 +29,34 @@ pub(crate) struct Parked {
     _release: oneshot::Sender<()>,
 }
 
-/// The transport's halves.
-struct Halves {
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+/// What carries a link: the halves of its connection, and the way to another one.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    pub(crate) reader: OwnedReadHalf,
+    pub(crate) writer: OwnedWriteHalf,
+    line: Line,
+}
+
+impl Carrier {
+    /// Waits for the machine's first connection.
+    pub(crate) async fn first(mut line: Line) -> io::Result<Self> {
+        let (reader, writer) = line.connect().await?.into_split();
+        Ok(Self { reader, writer, line })
+    }
+
+    /// Waits for the connection that takes the place of a broken one.
+    async fn renew(&mut self) -> io::Result<()> {
+        (self.reader, self.writer) = self.line.connect().await?.into_split();
+        Ok(())
+    }
 }
 
 impl GuestLink {
     /// Starts a session with a guest that has greeted.
-    pub(crate) fn start(reader: OwnedReadHalf, writer: OwnedWriteHalf, hello: Hello) -> (Self, Incoming) {
+    pub(crate) fn start(carrier: Carrier, hello: Hello) -> (Self, Incoming) {
         let (session, incoming, resumable) = fcvm_link::resumable(Role::Host);
         let (parks, asked) = mpsc::channel(1);
-        let task = tokio::spawn(serve(Halves { reader, writer }, resumable, asked, hello));
+        let task = tokio::spawn(serve(carrier, resumable, asked, hello));
         (Self { session, parks, task }, incoming)
     }
 
@@ -65,13 +84,13 @@ impl Drop for GuestLink {
 }
 
 async fn serve(
-    mut halves: Halves,
+    mut carrier: Carrier,
     mut resumable: Resumable,
     mut parks: mpsc::Receiver<oneshot::Sender<Parked>>,
     hello: Hello,
 ) {
     loop {
-        let ended = resumable.run(&mut halves.reader, &mut halves.writer).await;
+        let ended = resumable.run(&mut carrier.reader, &mut carrier.writer).await;
         if !matches!(ended, Ended::Parked) {
             tracing::debug!(%ended, "the link ended");
             return resumable.end(ended);
@@ -82,7 +101,7 @@ async fn serve(
                 let _released_by_drop = released.await;
             }
         }
-        if let Err(reason) = go_on(&mut halves, &mut resumable, &hello).await {
+        if let Err(reason) = go_on(&mut carrier, &mut resumable, &hello).await {
             tracing::warn!(reason, "the link did not go on after a pause");
             return resumable.end(Ended::PeerClosed);
         }
@@ -90,10 +109,29 @@ async fn serve(
 }
 
 /// Wakes the guest and goes on where both sides stopped.
-async fn go_on(halves: &mut Halves, resumable: &mut Resumable, hello: &Hello) -> Result<(), String> {
-    let Halves { reader, writer } = halves;
-    greeting::knock(writer).await.map_err(|error| error.to_string())?;
-    let streams = resumable.positions();
+async fn go_on(carrier: &mut Carrier, resumable: &mut Resumable, hello: &Hello) -> Result<(), String> {
+    let positions = loop {
+        match wake(carrier, resumable.positions(), hello).await {
+            Ok(greeted) => break greeted,
+            // A save may have broken the connection: then the guest dials anew. It does not matter which of several
+            // connections of a guest is the first that answers.
+            Err(GreetingError::Transport(broken)) => {
+                carrier.renew().await.map_err(|_| broken.to_string())?;
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    };
+    resumable.resume(&positions?).map_err(|error| error.to_string())
+}
+
+/// Knocks, and hears how far the guest has received each stream; the reason if it is refused.
+async fn wake(
+    carrier: &mut Carrier,
+    streams: Vec<StreamPosition>,
+    hello: &Hello,
+) -> Result<Result<Vec<StreamPosition>, String>, GreetingError> {
+    let Carrier { reader, writer, .. } = carrier;
+    greeting::knock(writer).await?;
     let greeted = greeting::host_greeting(reader, writer, |again| {
         if again.boot_id == hello.boot_id {
             Verdict::Continue { streams }
@@ -101,11 +139,11 @@ async fn go_on(halves: &mut Halves, resumable: &mut Resumable, hello: &Hello) ->
             Verdict::Refused { reason: "this is not the guest that was running".to_owned() }
         }
     });
-    let greeted = greeted.await.map_err(|error| error.to_string())?;
-    if let Verdict::Refused { reason } = greeted.verdict {
-        return Err(reason);
-    }
-    resumable.resume(&greeted.positions).map_err(|error| error.to_string())
+    let greeted = greeted.await?;
+    Ok(match greeted.verdict {
+        Verdict::Refused { reason } => Err(reason),
+        _ => Ok(greeted.positions),
+    })
 }
 
 /// Has the guest do what carries nothing.

@@ -17,6 +17,8 @@ pub struct Settings {
     pub jail: Vec<OsString>,
     /// Directories in which programs are looked for.
     pub search_path: Vec<PathBuf>,
+    /// The Firecracker that was named; otherwise it is looked for there too.
+    pub firecracker: Option<PathBuf>,
     /// How much disk the snapshots that make later runs quick may take, in bytes.
     pub cache_room: u64,
     /// Registries: their configuration and credentials.

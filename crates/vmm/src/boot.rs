@@ -1,6 +1,6 @@
 //! One way to boot, whatever the monitor.
 
-use crate::{Backend, Error, Machine, MachineSpec, qemu};
+use crate::{Backend, Error, Machine, MachineSpec, firecracker, qemu};
 use fcvm_sys::jail::Entrance;
 
 /// Boots a machine in a jail of its own. Returns when the monitor answers; the guest runs from then on.
@@ -9,6 +9,7 @@ use fcvm_sys::jail::Entrance;
 /// for some milliseconds while the jail is made.
 pub async fn boot(spec: &MachineSpec, entrance: &Entrance) -> Result<Machine, Error> {
     match &spec.choice.backend {
+        Backend::Firecracker(firecracker) => firecracker::boot(firecracker, spec, entrance).await,
         Backend::Qemu(qemu) => qemu::boot(qemu, spec, entrance).await,
     }
 }

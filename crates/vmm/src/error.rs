@@ -65,6 +65,6 @@ pub enum Error {
         /// The verb.
         what: &'static str,
         /// Why.
-        source: crate::qemu::QmpError,
+        source: crate::ControlError,
     },
 }

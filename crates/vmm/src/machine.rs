@@ -1,34 +1,24 @@
 //! A machine that runs: its process, its link, its console, and how it ends.
 
-use crate::memory::{Memory, MemoryCopy};
-use crate::qemu::{self, Qmp};
-use crate::tail::Tail;
-use crate::{Backend, Choice, Console, Error};
+use crate::control::Control;
+use crate::memory::{Memory, MemoryCopy, Whole};
+use crate::process::Process;
+use crate::{Choice, Console, Error, Line};
 use fcvm_sys::jail::Isolation;
-use fcvm_sys::process::{Ending, Watched};
+use fcvm_sys::process::Ending;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
-use tokio::net::UnixStream;
-use tokio::task::JoinSet;
 
 /// A machine that runs. Dropping it kills it.
 #[derive(Debug)]
 pub struct Machine {
-    pub(crate) child: Watched,
-    pub(crate) choice: Choice,
-    pub(crate) isolation: Isolation,
-    pub(crate) link: Option<UnixStream>,
-    pub(crate) memory: Memory,
-    /// The file into which the monitor saves its devices.
-    pub(crate) state: OwnedFd,
-    pub(crate) console: Console,
-    pub(crate) stderr: Tail,
-    pub(crate) qmp: Qmp,
-    /// What reads the console, the standard error and the answers: they end with the process.
-    pub(crate) readers: JoinSet<()>,
-    pub(crate) killed: bool,
-    pub(crate) exit: Option<Exit>,
+    process: Process,
+    choice: Choice,
+    line: Option<Line>,
+    memory: Memory,
+    control: Control,
+    killed: bool,
+    exit: Option<Exit>,
 }
 
 /// How a machine ended. As text it goes after "the monitor".
@@ -64,14 +54,19 @@ impl fmt::Display for Exit {
 }
 
 impl Machine {
-    /// Takes the link: a connected stream to the guest's port. There is one per machine.
-    pub fn take_link(&mut self) -> Option<UnixStream> {
-        self.link.take()
+    /// Makes one of a monitor that runs it.
+    pub(crate) fn new(process: Process, choice: Choice, line: Line, memory: Memory, control: Control) -> Self {
+        Self { process, choice, line: Some(line), memory, control, killed: false, exit: None }
+    }
+
+    /// Takes the way to the guest's agent. There is one per machine.
+    pub fn take_line(&mut self) -> Option<Line> {
+        self.line.take()
     }
 
     /// Returns the console.
     pub fn console(&self) -> &Console {
-        &self.console
+        &self.process.console
     }
 
     /// Returns how the machine was chosen to run.
@@ -81,17 +76,17 @@ impl Machine {
 
     /// Returns what isolation its monitor has.
     pub fn isolation(&self) -> &Isolation {
-        &self.isolation
+        &self.process.isolation
     }
 
     /// Returns the monitor's process number.
     pub fn pid(&self) -> u32 {
-        self.child.pid()
+        self.process.pid()
     }
 
     /// Returns the monitor's version, for example `7.2.22`.
     pub fn version(&self) -> String {
-        self.qmp.version().unwrap_or_default()
+        self.control.version()
     }
 
     /// Begins a copy of the guest's memory.
@@ -106,29 +101,28 @@ impl Machine {
 
     /// Saves the state of processors and devices, in the monitor's own format. The machine is paused.
     pub async fn save_devices(&self) -> Result<Vec<u8>, Error> {
-        match self.choice.backend {
-            Backend::Qemu(_) => qemu::save_devices(self).await,
-        }
+        self.control.save_devices().await
+    }
+
+    /// Takes the copy of the memory that was made with the devices: see [`MemoryCopy::Monitors`].
+    pub fn saved_memory(&self) -> io::Result<Whole> {
+        Whole::of(self.control.saved_memory()?)
     }
 
     /// Stops the guest's processors.
     pub async fn pause(&self) -> Result<(), Error> {
-        self.steer("pause", "stop").await
+        self.control.pause().await
     }
 
     /// Lets the guest's processors go on.
     pub async fn resume(&self) -> Result<(), Error> {
-        self.steer("resume", "cont").await
-    }
-
-    async fn steer(&self, what: &'static str, command: &'static str) -> Result<(), Error> {
-        self.qmp.execute(command).await.map(drop).map_err(|source| Error::Steer { what, source })
+        self.control.resume().await
     }
 
     /// Kills the machine and waits for its end.
     pub async fn kill(&mut self) -> Exit {
         self.killed = true;
-        if let Err(error) = self.child.kill() {
+        if let Err(error) = self.process.child.kill() {
             tracing::warn!(%error, pid = self.pid(), "the monitor could not be killed");
         }
         self.wait().await
@@ -139,9 +133,7 @@ impl Machine {
         if let Some(exit) = &self.exit {
             return exit.clone();
         }
-        let ending = self.child.ended().await;
-        // What it wrote last is still on its way.
-        while self.readers.join_next().await.is_some() {}
+        let ending = self.process.ended().await;
         let exit = self.judge(ending);
         tracing::debug!(pid = self.pid(), %exit, "a monitor ended");
         self.exit = Some(exit.clone());
@@ -152,8 +144,8 @@ impl Machine {
         match ending {
             Ok(Ending::Signal(_)) if self.killed => Exit::Killed,
             Ok(Ending::Signal(signal)) => Exit::Signal(signal),
-            Ok(Ending::Code(0)) => self.qmp.shutdown().unwrap_or(Exit::PoweredOff),
-            Ok(Ending::Code(status)) => Exit::Failed { status, stderr: self.stderr.text() },
+            Ok(Ending::Code(0)) => self.control.shutdown().unwrap_or(Exit::PoweredOff),
+            Ok(Ending::Code(status)) => Exit::Failed { status, stderr: self.process.stderr.text() },
             Err(error) => Exit::Failed { status: -1, stderr: format!("its end was missed: {error}") },
         }
     }

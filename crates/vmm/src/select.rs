@@ -3,6 +3,7 @@
 //! Pure: looking at the host is [`Probe`]'s matter.
 
 use crate::Probe;
+use crate::firecracker::{self, Firecracker};
 use crate::qemu::{self, Qemu};
 use fcvm_spec::{Accel, VmmChoice};
 use fcvm_sys::kvm::Acceleration;
@@ -11,6 +12,8 @@ use std::fmt;
 /// A monitor that is installed on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
+    /// Firecracker.
+    Firecracker(Firecracker),
     /// QEMU's `microvm`.
     Qemu(Qemu),
 }
@@ -30,6 +33,7 @@ impl Backend {
     /// Returns what this monitor can do.
     pub fn features(&self) -> Features {
         match self {
+            Backend::Firecracker(_) => firecracker::FEATURES,
             Backend::Qemu(_) => qemu::FEATURES,
         }
     }
@@ -38,6 +42,7 @@ impl Backend {
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Backend::Firecracker(_) => f.write_str("firecracker"),
             Backend::Qemu(_) => f.write_str("qemu"),
         }
     }
@@ -74,6 +79,12 @@ fn host_processor(wanted: &[&str]) -> String {
     values.collect::<Vec<_>>().join(" / ")
 }
 
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.backend, self.accel)
+    }
+}
+
 impl fmt::Display for Accelerator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -98,8 +109,16 @@ pub struct Choice {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChoiceError {
     /// Firecracker was asked for.
-    #[error("this fcvm has no Firecracker backend; use --vmm qemu or auto")]
+    #[error(
+        "Firecracker was not found; put `firecracker` into the PATH or name it with FCVM_FIRECRACKER_BIN, or use --vmm qemu"
+    )]
     NoFirecracker,
+    /// Firecracker was asked for, but runs nothing here.
+    #[error("Firecracker needs KVM: {reason}; use --vmm qemu or auto")]
+    FirecrackerWithoutKvm {
+        /// One clause.
+        reason: String,
+    },
     /// QEMU is not installed.
     #[error("{} was not found; it is in the package {}", qemu::PROGRAM, qemu::PACKAGE)]
     NoQemu,
@@ -114,15 +133,21 @@ pub enum ChoiceError {
 /// Decides, from what was asked and what the host has.
 pub fn choose(vmm: VmmChoice, accel: Accel, host: &Probe) -> Result<Choice, ChoiceError> {
     let (accel, why) = choose_accelerator(accel, &host.acceleration)?;
-    let qemu = match vmm {
-        VmmChoice::Firecracker => return Err(ChoiceError::NoFirecracker),
-        VmmChoice::Auto | VmmChoice::Qemu => host.qemu.clone().ok_or(ChoiceError::NoQemu)?,
+    let firecracker = || host.firecracker.clone().map(Backend::Firecracker);
+    let qemu = || host.qemu.clone().map(Backend::Qemu).ok_or(ChoiceError::NoQemu);
+    let (backend, how) = match (vmm, accel) {
+        (VmmChoice::Firecracker, Accelerator::Tcg) => return Err(ChoiceError::FirecrackerWithoutKvm { reason: why }),
+        (VmmChoice::Firecracker, Accelerator::Kvm) => {
+            (firecracker().ok_or(ChoiceError::NoFirecracker)?, "Firecracker was asked for")
+        }
+        (VmmChoice::Qemu, _) => (qemu()?, "QEMU was asked for"),
+        (VmmChoice::Auto, Accelerator::Tcg) => (qemu()?, "QEMU is the monitor that needs no KVM"),
+        (VmmChoice::Auto, Accelerator::Kvm) => match firecracker() {
+            Some(firecracker) => (firecracker, "Firecracker is there"),
+            None => (qemu()?, "QEMU is the monitor that there is"),
+        },
     };
-    let how = match vmm {
-        VmmChoice::Qemu => "QEMU was asked for",
-        _ => "QEMU is the monitor that there is",
-    };
-    Ok(Choice { backend: Backend::Qemu(qemu), accel, reason: format!("{how}; {why}.") })
+    Ok(Choice { backend, accel, reason: format!("{how}; {why}.") })
 }
 
 fn choose_accelerator(asked: Accel, host: &Acceleration) -> Result<(Accelerator, String), ChoiceError> {
@@ -146,11 +171,15 @@ mod tests {
 
     fn host(acceleration: Acceleration) -> Probe {
         let qemu = Qemu { program: "/usr/bin/qemu".into() };
-        Probe { qemu: Some(qemu), acceleration }
+        Probe { firecracker: None, qemu: Some(qemu), acceleration }
     }
 
     fn paravirtual() -> Probe {
         host(Acceleration::Paravirtual { reason: "it is paravirtual".to_owned() })
+    }
+
+    fn with_firecracker(host: Probe) -> Probe {
+        Probe { firecracker: Some(Firecracker { program: "/usr/bin/firecracker".into() }), ..host }
     }
 
     #[test]
@@ -168,19 +197,44 @@ mod tests {
     }
 
     #[test]
+    fn firecracker_is_taken_where_it_is_and_kvm_works() {
+        let hardware = || host(Acceleration::Hardware);
+        let chosen = |vmm, host: &Probe| choose(vmm, Auto, host).map(|choice| choice.to_string());
+        let table = [
+            (VmmChoice::Auto, with_firecracker(hardware()), "firecracker kvm"),
+            (VmmChoice::Auto, hardware(), "qemu kvm"),
+            (VmmChoice::Auto, with_firecracker(paravirtual()), "qemu tcg"),
+            (VmmChoice::Qemu, with_firecracker(hardware()), "qemu kvm"),
+            (VmmChoice::Firecracker, with_firecracker(hardware()), "firecracker kvm"),
+        ];
+        for (vmm, host, expected) in table {
+            assert_eq!(chosen(vmm, &host).as_deref(), Ok(expected), "{vmm:?}");
+        }
+        let only = Probe { qemu: None, ..with_firecracker(hardware()) };
+        assert_eq!(chosen(VmmChoice::Auto, &only).as_deref(), Ok("firecracker kvm"));
+    }
+
+    #[test]
     fn a_choice_says_why_in_one_sentence() {
-        let choice = choose(VmmChoice::Auto, Auto, &paravirtual()).unwrap();
-        let reason = "QEMU is the monitor that there is; software emulation, because it is paravirtual.";
-        assert_eq!(choice.reason, reason);
-        assert_eq!(format!("{} {}", choice.backend, choice.accel), "qemu tcg");
+        let reason = |host: &Probe| choose(VmmChoice::Auto, Auto, host).unwrap().reason;
+        let without = "QEMU is the monitor that needs no KVM; software emulation, because it is paravirtual.";
+        assert_eq!(reason(&paravirtual()), without);
+        let with = "Firecracker is there; KVM works on this host.";
+        assert_eq!(reason(&with_firecracker(host(Acceleration::Hardware))), with);
     }
 
     #[test]
     fn what_is_not_there_is_refused_with_a_way_out() {
-        let refused = choose(VmmChoice::Firecracker, Auto, &paravirtual()).unwrap_err();
-        assert_eq!(refused, ChoiceError::NoFirecracker);
+        let refused = |vmm, accel, host: &Probe| choose(vmm, accel, host).unwrap_err().to_string();
+        let missing = refused(VmmChoice::Firecracker, Auto, &host(Acceleration::Hardware));
+        assert!(missing.contains("FCVM_FIRECRACKER_BIN"), "{missing}");
+        let host = with_firecracker(paravirtual());
+        for accel in [Auto, Tcg] {
+            let without_kvm = refused(VmmChoice::Firecracker, accel, &host);
+            assert!(without_kvm.contains("needs KVM") && without_kvm.contains("--vmm qemu"), "{without_kvm}");
+        }
         let bare = Probe { qemu: None, ..paravirtual() };
-        let refused = choose(VmmChoice::Auto, Auto, &bare).unwrap_err();
-        assert!(refused.to_string().contains("package"), "{refused}");
+        let refused = refused(VmmChoice::Auto, Auto, &bare);
+        assert!(refused.contains("package"), "{refused}");
     }
 }

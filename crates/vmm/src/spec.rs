@@ -9,6 +9,9 @@ use std::path::PathBuf;
 /// The name of the port in the guest that the link uses: `/sys/class/virtio-ports/*/name`.
 pub const LINK_PORT: &str = "fcvm.link";
 
+/// The port of its host that a guest dials for the link, where the monitor has a vsock.
+pub const LINK_VSOCK_PORT: u32 = 5000;
+
 /// A machine to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineSpec {

@@ -5,6 +5,7 @@ mod checks;
 use crate::args::DoctorArgs;
 use crate::error::Failure;
 use crate::{settings, ui};
+use fcvm_vmm::Probe;
 use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
@@ -51,7 +52,9 @@ pub(super) fn doctor(args: &DoctorArgs, data_dir: &Path) -> Result<ExitCode, Fai
     findings.extend(checks::programs(&settings.search_path));
     findings.push(checks::agent(&settings.agent));
     findings.extend(checks::data(&settings, args.fix));
-    findings.push(checks::isolation(&settings.search_path));
+    let host = Probe::of_host(&settings.search_path, settings.firecracker.as_deref());
+    findings.push(checks::monitor(&host));
+    findings.push(checks::isolation(&host));
     findings.push(checks::jail(&settings.entrance()));
     findings.push(checks::network());
     print(&findings, args)?;

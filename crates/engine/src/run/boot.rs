@@ -4,7 +4,7 @@ use super::prepare::{Beginning, Prepared};
 use super::{Hold, now_ns};
 use crate::cache::Warm;
 use crate::error::in_full;
-use crate::link::GuestLink;
+use crate::link::{Carrier, GuestLink};
 use crate::snapshot::capture::{Live, MachineFiles};
 use crate::snapshot::clone::{Lent, delta, first_request, lend};
 use crate::{Engine, Error, clock};
@@ -20,7 +20,6 @@ use fcvm_store::{FailPoint, Monitor, OwnedVm, Owner, Receipt, VmRecord};
 use fcvm_vmm::{Access, Choice, Disk, Machine, MachineSpec, Origin};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// A machine that listens, and the ports that lead to it.
 #[derive(Debug)]
@@ -106,9 +105,9 @@ impl Engine {
             record_monitor(vm, &machine)?;
             self.reach(FailPoint::MonitorRecorded)?;
             match greet(&mut machine, |hello| boot_verdict(hello, plan)).await {
-                Ok((halves, hello)) => {
+                Ok((carrier, hello)) => {
                     self.reach(FailPoint::Greeted)?;
-                    return Ok((machine, halves.start(hello)));
+                    return Ok((machine, Greeted::start(carrier, hello)));
                 }
                 Err(reason) => {
                     tracing::warn!(attempt, reason, "the guest did not greet");
@@ -136,16 +135,16 @@ impl Engine {
         let failed = |reason, machine: &Machine| Error::NoGuest { reason, console: machine.console().tail() };
         let told = delta.clone();
         let greeted = greet(&mut machine, move |hello| wake_verdict(hello, told)).await;
-        let (mut halves, hello) = greeted.map_err(|reason| failed(reason, &machine))?;
+        let (mut carrier, hello) = greeted.map_err(|reason| failed(reason, &machine))?;
         self.reach(FailPoint::Greeted)?;
-        let report = tokio::time::timeout(GREETING, greeting::hear_report(&mut halves.reader)).await;
+        let report = tokio::time::timeout(GREETING, greeting::hear_report(&mut carrier.reader)).await;
         let report = match report {
             Ok(Ok(report)) => report,
             Ok(Err(error)) => return Err(failed(explain(&error, &mut machine).await, &machine)),
             Err(_) => return Err(failed(silence(), &machine)),
         };
         let receipt = check(report, &delta, container)?;
-        let (generation, greeted) = (hello.generation, halves.start(hello));
+        let (generation, greeted) = (hello.generation, Greeted::start(carrier, hello));
         let clock = tokio::time::timeout(GREETING, clock::set(greeted.link.session())).await;
         let receipt = Receipt {
             clock_after_ns: clock.map_err(|_| failed(silence(), &machine))??,
@@ -233,47 +232,42 @@ fn record_monitor(vm: &mut OwnedVm, machine: &Machine) -> Result<(), Error> {
     Ok(vm.update(|record| record.monitor = Some(monitor))?)
 }
 
-/// The halves of a link whose guest has greeted.
-struct Halves {
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
-}
-
-impl Halves {
-    fn start(self, hello: Hello) -> Greeted {
-        let (link, incoming) = GuestLink::start(self.reader, self.writer, hello);
-        Greeted { link, incoming }
-    }
-}
-
 /// A session with a guest.
 struct Greeted {
     link: GuestLink,
     incoming: Incoming,
 }
 
+impl Greeted {
+    fn start(carrier: Carrier, hello: Hello) -> Self {
+        let (link, incoming) = GuestLink::start(carrier, hello);
+        Self { link, incoming }
+    }
+}
+
 /// Hears the guest's `Hello` and tells it what it is; the reason in words if that fails.
 ///
 /// The byte of the knock is for a guest that was saved; one that boots drops it as what an older life left.
-async fn greet(machine: &mut Machine, verdict: impl FnOnce(&Hello) -> Verdict) -> Result<(Halves, Hello), String> {
-    let link = machine.take_link().ok_or("its link was taken")?;
-    let (mut reader, mut writer) = link.into_split();
+async fn greet(machine: &mut Machine, verdict: impl FnOnce(&Hello) -> Verdict) -> Result<(Carrier, Hello), String> {
+    let line = machine.take_line().ok_or("its link was taken")?;
     let greeted = async {
-        greeting::knock(&mut writer).await?;
-        greeting::host_greeting(&mut reader, &mut writer, verdict).await
+        let mut carrier = Carrier::first(line).await?;
+        greeting::knock(&mut carrier.writer).await?;
+        let greeted = greeting::host_greeting(&mut carrier.reader, &mut carrier.writer, verdict).await?;
+        Ok((carrier, greeted))
     };
     let heard = tokio::select! {
         heard = tokio::time::timeout(GREETING, greeted) => heard,
         exit = machine.wait() => return Err(format!("its monitor {exit}")),
     };
-    let greeted = match heard {
+    let (carrier, greeted) = match heard {
         Ok(Ok(greeted)) => greeted,
         Ok(Err(error)) => return Err(explain(&error, machine).await),
         Err(_) => return Err(silence()),
     };
     match greeted.verdict {
         Verdict::Refused { reason } => Err(reason),
-        _ => Ok((Halves { reader, writer }, greeted.hello)),
+        _ => Ok((carrier, greeted.hello)),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::health;
 use crate::plan::{self, HostFacts};
 use crate::snapshot::capture::MachineFiles;
 use crate::snapshot::clone::delta;
-use crate::{Engine, Error};
+use crate::{Engine, Error, Settings};
 use fcvm_artifacts::Set;
 use fcvm_image::{Image, ImageLock, PullOptions, PullPolicy};
 use fcvm_net::Published;
@@ -187,7 +187,8 @@ impl Engine {
 
     /// Decides on monitor and accelerator.
     pub(crate) fn choose(&self, spec: &VmSpec) -> Result<Choice, Error> {
-        let host = Probe::of_host(&self.settings().search_path);
+        let Settings { search_path, firecracker, .. } = self.settings();
+        let host = Probe::of_host(search_path, firecracker.as_deref());
         Ok(fcvm_vmm::choose(spec.machine.vmm, spec.machine.accel, &host)?)
     }
 

@@ -70,8 +70,7 @@ pub(crate) struct Taken {
     files: MachineFiles,
     devices: Vec<u8>,
     census: Option<Census>,
-    /// None: the whole memory is in its file already.
-    pages: Option<Pages>,
+    memory: Moment,
     /// Complete but for its files.
     manifest: Manifest,
 }
@@ -98,6 +97,18 @@ pub(crate) enum Keep {
 enum Copying {
     Whole { copy: Whole, into: File, ahead: bool },
     Pages(fcvm_vmm::memory::PagesCopy),
+    Monitors { into: File },
+}
+
+/// The memory of the moment that was taken.
+#[derive(Debug)]
+enum Moment {
+    /// It is in its file already.
+    Kept,
+    /// Pages over the memory that the machine was restored from.
+    Pages(Pages),
+    /// The monitor's own copy, which goes into a file.
+    Copy { copy: Whole, into: File },
 }
 
 impl Engine {
@@ -132,9 +143,9 @@ impl Engine {
             Ok(Err(error)) => tracing::warn!(%error, "the clock was not set after a pause"),
             Err(_) => tracing::warn!("the guest did not say its time after a pause"),
         }
-        let (devices, pages) = saved?;
+        let (devices, memory) = saved?;
         let manifest = describe(live, request, at_ns, paused);
-        Ok(Taken { staging, files: live.files.clone(), devices, census, pages, manifest })
+        Ok(Taken { staging, files: live.files.clone(), devices, census, memory, manifest })
     }
 }
 
@@ -155,6 +166,7 @@ async fn begin_copy(live: &Live<'_>, staging: &Staging, when: Copy) -> Result<Co
     staging.need(needed)?;
     match copy {
         MemoryCopy::Pages(copy) => Ok(Copying::Pages(copy)),
+        MemoryCopy::Monitors { .. } => Ok(Copying::Monitors { into: staging.create(name::MEMORY)? }),
         MemoryCopy::Whole(copy) => {
             let into = staging.create(name::MEMORY)?;
             if when == Copy::AtOnce {
@@ -167,7 +179,7 @@ async fn begin_copy(live: &Live<'_>, staging: &Staging, when: Copy) -> Result<Co
 }
 
 /// Saves a moment. The machine runs before and after, whatever happens in between.
-async fn pause(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(Vec<u8>, Option<Pages>), Error> {
+async fn pause(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(Vec<u8>, Moment), Error> {
     live.machine.pause().await?;
     let saved = save(live, copying, staging).await;
     match (saved, live.machine.resume().await) {
@@ -177,26 +189,27 @@ async fn pause(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(
     }
 }
 
-async fn save(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(Vec<u8>, Option<Pages>), Error> {
+async fn save(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(Vec<u8>, Moment), Error> {
     staging.reach(FailPoint::CapturePaused)?;
     let devices = live.machine.save_devices().await?;
     let (scratch, to) = (live.files.scratch.clone(), staging.path(name::SCRATCH));
     let disk = tokio::task::spawn_blocking(move || sparse::copy(&scratch, &to));
-    let pages = match copying {
-        Copying::Whole { copy, into, ahead: true } => blocking(move || copy.finish(&into)).await.map(|()| None),
-        Copying::Whole { copy, into, ahead: false } => blocking(move || copy.ahead(&into)).await.map(|()| None),
-        Copying::Pages(copy) => blocking(move || copy.take()).await.map(Some),
+    let memory = match copying {
+        Copying::Whole { copy, into, ahead: true } => blocking(move || copy.finish(&into)).await.map(|()| Moment::Kept),
+        Copying::Whole { copy, into, ahead: false } => blocking(move || copy.ahead(&into)).await.map(|()| Moment::Kept),
+        Copying::Pages(copy) => blocking(move || copy.take()).await.map(Moment::Pages),
+        Copying::Monitors { into } => live.machine.saved_memory().map(|copy| Moment::Copy { copy, into }),
     };
     disk.await.expect("copying a file does not panic")?;
     staging.reach(FailPoint::CaptureSaved)?;
-    Ok((devices, pages.map_err(copy_failed)?))
+    Ok((devices, memory.map_err(copy_failed)?))
 }
 
 impl Taken {
     /// Writes down what is not written yet and makes the snapshot whole. Blocks.
     pub(crate) fn write(self, keep: Keep) -> Result<Captured, Error> {
         let failed = |what| move |source: io::Error| Error::Memory { what, source };
-        let Self { staging, files, devices, census, pages, mut manifest } = self;
+        let Self { staging, files, devices, census, memory, mut manifest } = self;
         staging.create(name::DEVICES)?.write_all(&devices).map_err(failed("write the devices beside"))?;
         let mut own = vec![name::DEVICES, name::SCRATCH];
         if let Some(census) = census {
@@ -205,14 +218,20 @@ impl Taken {
             own.push(name::CENSUS);
         }
         let mut shared = vec![(&files.system, name::SYSTEM), (&files.image, name::IMAGE)];
-        match (&pages, &files.memory) {
-            (Some(pages), Some(memory)) => {
+        let mut own_pages = None;
+        match (memory, &files.memory) {
+            (Moment::Pages(pages), Some(memory)) => {
+                own_pages = Some(pages.count());
                 let mut file = BufWriter::new(staging.create(name::PAGES)?);
                 pages.write(&mut file).and_then(|()| file.flush()).map_err(failed("write the pages of"))?;
                 own.push(name::PAGES);
                 shared.push((memory, name::MEMORY));
             }
-            _ => own.push(name::MEMORY),
+            (Moment::Copy { copy, into }, _) => {
+                copy.ahead(&into).map_err(copy_failed)?;
+                own.push(name::MEMORY);
+            }
+            (Moment::Kept | Moment::Pages(_), _) => own.push(name::MEMORY),
         }
         for (from, name) in &shared {
             staging.link(from, name)?;
@@ -223,7 +242,7 @@ impl Taken {
                 .files
                 .insert(name.to_owned(), entry(&staging.path(name), keep).map_err(failed("measure a file of"))?);
         }
-        let (pause_us, own_pages) = (manifest.pause_us, pages.as_ref().map(Pages::count));
+        let pause_us = manifest.pause_us;
         let snapshot = staging.commit(&manifest)?;
         Ok(Captured { id: snapshot.id().clone(), pause_us, own_pages, sizes: snapshot.sizes()? })
     }

@@ -4,6 +4,7 @@
 //! Own      booted    the memory is a file of its own     copy: all of it, most of it ahead of the pause   [whole]
 //! Private  restored  the monitor maps a saved file       copy: the pages that are the machine's own       [private]
 //!                    privately; the file never changes   and the saved file by reference
+//! Monitors booted    the monitor's own, who knows where  copy: all of it, by the monitor, during the pause
 //! ```
 //!
 //! A file that machines map is never written again: each copy is a new file. The pages of a machine that was restored
@@ -21,7 +22,7 @@ pub use whole::Whole;
 use private::Private;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// A page of the guest, in bytes: that of x86_64, and of aarch64 as Debian builds it.
@@ -34,35 +35,32 @@ pub(crate) enum Memory {
     Own(OwnedFd),
     /// The file of a saved machine, which the monitor maps privately.
     Private(OwnedFd),
+    /// Memory of the monitor that nobody else can find.
+    Monitors,
 }
 
 impl Memory {
-    /// Returns the file that the monitor maps.
-    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Own(file) | Self::Private(file) => file.as_fd(),
-        }
-    }
-
+    /// Begins a copy of the memory of the monitor with this number.
     pub(crate) fn copy(&self, monitor: u32) -> io::Result<MemoryCopy> {
-        let file = File::from(self.descriptor().try_clone_to_owned()?);
         Ok(match self {
-            Self::Own(_) => MemoryCopy::Whole(Whole::of(file)?),
-            Self::Private(_) => MemoryCopy::Pages(PagesCopy(Private::of(monitor, &file)?)),
+            Self::Own(file) => MemoryCopy::Whole(Whole::of(file.try_clone()?.into())?),
+            Self::Private(file) => MemoryCopy::Pages(PagesCopy(Private::of(monitor, &file.try_clone()?.into())?)),
+            Self::Monitors => MemoryCopy::Monitors { largest: private::anonymous(monitor)? },
         })
     }
 
     /// The pages that a restored machine has used: first page and number of each part; nothing of another machine.
     pub(crate) fn touched(&self, monitor: u32) -> io::Result<Vec<(u64, u64)>> {
         match self {
-            Self::Own(_) => Ok(Vec::new()),
-            Self::Private(file) => Private::of(monitor, &File::from(file.try_clone()?))?.touched(),
+            Self::Own(_) | Self::Monitors => Ok(Vec::new()),
+            Self::Private(file) => Private::of(monitor, &file.try_clone()?.into())?.touched(),
         }
     }
 
     /// Puts saved pages into the memory of a machine that does not run yet.
     pub(crate) fn overwrite(&self, monitor: u32, pages: &Path) -> io::Result<()> {
-        let memory = Private::of(monitor, &File::from(self.descriptor().try_clone_to_owned()?))?;
+        let Self::Private(file) = self else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let memory = Private::of(monitor, &file.try_clone()?.into())?;
         Pages::read_each(&mut io::BufReader::new(File::open(pages)?), |start, bytes| memory.write(start, bytes))
     }
 }
@@ -74,6 +72,11 @@ pub enum MemoryCopy {
     Whole(Whole),
     /// The pages that are the machine's own; the rest is in the file that it was restored from.
     Pages(PagesCopy),
+    /// Everything, by the monitor, when it saves the devices: see [`crate::Machine::saved_memory`].
+    Monitors {
+        /// How many bytes that may take.
+        largest: u64,
+    },
 }
 
 impl MemoryCopy {
@@ -82,6 +85,7 @@ impl MemoryCopy {
         match self {
             Self::Whole(whole) => whole.largest(),
             Self::Pages(PagesCopy(private)) => private.largest(),
+            Self::Monitors { largest } => Ok(*largest),
         }
     }
 }

@@ -49,14 +49,9 @@ impl Private {
         Ok(Self { monitor, mappings, pagemap, memory })
     }
 
-    /// All anonymous memory of the monitor: the pages are a part of it.
+    /// The pages are a part of the monitor's anonymous memory.
     pub(super) fn largest(&self) -> io::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.monitor))?;
-        let field = |name: &str| {
-            let value = status.lines().find_map(|line| line.strip_prefix(name))?;
-            value.trim().trim_end_matches(" kB").parse::<u64>().ok()
-        };
-        Ok((field("RssAnon:").unwrap_or(0) + field("VmSwap:").unwrap_or(0)) * 1024)
+        anonymous(self.monitor)
     }
 
     /// Reads all pages that are the monitor's own.
@@ -119,6 +114,16 @@ impl Private {
         let mapping = mapping.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a page beyond the memory"))?;
         self.memory.write_all_at(bytes, place - mapping.offset + mapping.start)
     }
+}
+
+/// Returns how much anonymous memory a process has, in bytes.
+pub(super) fn anonymous(process: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let field = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+        value.trim().trim_end_matches(" kB").parse::<u64>().ok()
+    };
+    Ok((field("RssAnon:").unwrap_or(0) + field("VmSwap:").unwrap_or(0)) * 1024)
 }
 
 /// Reads a line of `/proc/PID/maps` if it is a private, writable mapping of the file with this number.

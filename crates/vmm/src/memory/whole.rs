@@ -24,7 +24,7 @@ pub struct Whole {
 }
 
 impl Whole {
-    pub(super) fn of(source: File) -> io::Result<Self> {
+    pub(crate) fn of(source: File) -> io::Result<Self> {
         let size = source.metadata()?.len();
         Ok(Self { source, size })
     }

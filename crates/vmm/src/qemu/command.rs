@@ -3,6 +3,7 @@
 //! The descriptors that it names are handed over by [`super::files`] in the order of [`Inherited`].
 
 use super::arch;
+use crate::parameters::PARAMETERS;
 use crate::{Accelerator, Access, LINK_PORT, MachineSpec, Origin};
 use fcvm_sys::jail::FIRST_DESCRIPTOR;
 use std::ffi::OsString;
@@ -73,19 +74,6 @@ pub(super) fn incoming(spec: &MachineSpec) -> String {
 
 /// Translated code is kept up to this many MiB. Without a limit it grows by hundreds.
 const TRANSLATION_MIB: u32 = 64;
-
-/// What every guest is told: be quiet but for what breaks, end with the monitor after a panic, and leave out what takes
-/// time and has no use in a machine that lives for one container.
-const PARAMETERS: &[&str] = &[
-    "quiet",
-    "loglevel=4",
-    "panic=-1",
-    "mitigations=off",
-    "nopti",
-    "nokaslr",
-    "cryptomgr.notests",
-    "rcupdate.rcu_expedited=1",
-];
 
 /// No new processes, no more privileges, no obsolete system calls, no scheduling tricks.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";

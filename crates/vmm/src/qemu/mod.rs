@@ -7,6 +7,7 @@
 mod arch;
 mod boot;
 mod command;
+mod control;
 mod files;
 mod qmp;
 mod saved;
@@ -14,13 +15,12 @@ mod saved;
 pub(crate) use arch::EMULATED_CPU;
 pub use arch::PROGRAM;
 pub(crate) use boot::boot;
-pub(crate) use qmp::Qmp;
+pub(crate) use control::Control;
+use qmp::Qmp;
 pub use qmp::QmpError;
-pub(crate) use saved::save_devices;
 
 use crate::Features;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The Debian package with the program.
 pub const PACKAGE: &str = arch::PACKAGE;
@@ -37,19 +37,14 @@ pub struct Qemu {
 
 /// Looks for QEMU in these directories, in their order.
 pub fn find(search_path: &[PathBuf]) -> Option<Qemu> {
-    search_path.iter().map(|directory| directory.join(PROGRAM)).find_map(|path| {
-        let program = path.canonicalize().ok()?;
-        is_executable(&program).then_some(Qemu { program })
-    })
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    let mut candidates = search_path.iter().map(|directory| directory.join(PROGRAM));
+    candidates.find_map(|path| crate::probe::executable(&path)).map(|program| Qemu { program })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn only_an_executable_file_of_the_name_is_found() {

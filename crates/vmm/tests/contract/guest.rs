@@ -22,7 +22,7 @@ impl Guest {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
         let path: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
         let kernel = variable("FCVM_TEST_KERNEL").ok_or("FCVM_TEST_KERNEL is not set")?;
-        let host = Probe::of_host(&path);
+        let host = Probe::of_host(&path, variable("FCVM_FIRECRACKER_BIN").as_deref());
         host.qemu.as_ref().ok_or("there is no QEMU")?;
         let busybox = path.iter().map(|directory| directory.join("busybox")).find(|file| file.exists());
         Ok(Self { kernel, modules: variable("FCVM_TEST_MODULES"), busybox, host })

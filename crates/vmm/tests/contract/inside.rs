@@ -69,8 +69,9 @@ fn link(guest: &Guest) {
         );
         let spec = guest.scripted(directory.path(), Vec::new(), &(script + POWER_OFF));
         let mut machine = boot(&spec, &entrance()).await.unwrap();
-        let mut link = machine.take_link().unwrap();
-        assert!(machine.take_link().is_none());
+        let mut line = machine.take_line().unwrap();
+        assert!(machine.take_line().is_none());
+        let mut link = line.connect().await.unwrap();
         let mut bytes = [0; 6];
         link.read_exact(&mut bytes).await.unwrap();
         assert_eq!(&bytes, b"hello\n");

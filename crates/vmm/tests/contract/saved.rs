@@ -28,8 +28,9 @@ fn spec(guest: &Guest, directory: &Path) -> MachineSpec {
 struct Talk(BufReader<UnixStream>);
 
 impl Talk {
-    fn with(machine: &mut Machine) -> Self {
-        Self(BufReader::new(machine.take_link().unwrap()))
+    async fn with(machine: &mut Machine) -> Self {
+        let mut line = machine.take_line().unwrap();
+        Self(BufReader::new(line.connect().await.unwrap()))
     }
 
     async fn heard(&mut self) -> String {
@@ -62,6 +63,7 @@ async fn save(machine: &Machine, base: Option<&Saved>, directory: &Path) -> Save
             copy.take().unwrap().write(&mut File::create(file("pages")).unwrap()).unwrap();
             pages = Some(file("pages"));
         }
+        MemoryCopy::Monitors { .. } => machine.saved_memory().unwrap().ahead(&into.unwrap()).unwrap(),
     }
     machine.resume().await.unwrap();
     std::fs::write(file("devices"), devices).unwrap();
@@ -71,7 +73,7 @@ async fn save(machine: &Machine, base: Option<&Saved>, directory: &Path) -> Save
 async fn restore(spec: &MachineSpec, saved: &Saved, directory: &Path) -> (Machine, Talk) {
     let spec = MachineSpec { origin: Origin::Saved(saved.clone()), run_dir: directory.to_owned(), ..spec.clone() };
     let mut machine = boot(&spec, &entrance()).await.unwrap();
-    let talk = Talk::with(&mut machine);
+    let talk = Talk::with(&mut machine).await;
     (machine, talk)
 }
 
@@ -81,7 +83,7 @@ fn clones(guest: &Guest) {
         let [first, second, third] = directories.each_ref().map(tempfile::TempDir::path);
         let spec = spec(guest, first);
         let mut source = boot(&spec, &entrance()).await.unwrap();
-        let mut talk = Talk::with(&mut source);
+        let mut talk = Talk::with(&mut source).await;
         assert_eq!(talk.heard().await, "ready");
         assert_eq!(talk.ask("set alpha").await, "set");
         let saved = save(&source, None, first).await;
@@ -104,7 +106,7 @@ fn clone_of_a_clone(guest: &Guest) {
         let [first, second, third, fourth] = directories.each_ref().map(tempfile::TempDir::path);
         let spec = spec(guest, first);
         let mut source = boot(&spec, &entrance()).await.unwrap();
-        let mut talk = Talk::with(&mut source);
+        let mut talk = Talk::with(&mut source).await;
         assert_eq!(talk.heard().await, "ready");
         let saved = save(&source, None, first).await;
         let (child, mut to_child) = restore(&spec, &saved, second).await;
@@ -126,7 +128,7 @@ fn damaged(guest: &Guest) {
         let directory = tempfile::tempdir().unwrap();
         let spec = spec(guest, directory.path());
         let mut source = boot(&spec, &entrance()).await.unwrap();
-        let mut talk = Talk::with(&mut source);
+        let mut talk = Talk::with(&mut source).await;
         assert_eq!(talk.heard().await, "ready");
         let saved = save(&source, None, directory.path()).await;
         let devices = std::fs::read(&saved.devices).unwrap();

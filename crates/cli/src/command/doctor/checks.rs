@@ -3,10 +3,11 @@
 use super::Finding;
 use fcvm_artifacts::Artifacts;
 use fcvm_engine::Settings;
+use fcvm_spec::{Accel, VmmChoice};
 use fcvm_store::{Store, Swept};
 use fcvm_sys::jail::Isolation;
 use fcvm_sys::kvm::Acceleration;
-use fcvm_vmm::Entrance;
+use fcvm_vmm::{Entrance, Probe};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -103,8 +104,17 @@ fn left_overs(store: &Store, fix: bool) -> Finding {
 }
 
 /// What really stands between guest and host here.
-pub(super) fn isolation(search_path: &[PathBuf]) -> Finding {
-    judge(&fcvm_vmm::Probe::of_host(search_path).acceleration)
+pub(super) fn isolation(host: &Probe) -> Finding {
+    judge(&host.acceleration)
+}
+
+/// Which monitor a VM gets here, and why.
+pub(super) fn monitor(host: &Probe) -> Finding {
+    const WHAT: &str = "monitor";
+    match fcvm_vmm::choose(VmmChoice::Auto, Accel::Auto, host) {
+        Ok(choice) => Finding::ok(WHAT, format!("{choice}: {}", choice.reason)),
+        Err(error) => Finding::note(WHAT, error.to_string(), None),
+    }
 }
 
 fn judge(acceleration: &Acceleration) -> Finding {
@@ -218,6 +228,7 @@ mod tests {
             executable: "/proc/self/exe".into(),
             jail: Vec::new(),
             search_path: Vec::new(),
+            firecracker: None,
             registries: Default::default(),
             cache_room: 0,
             faults: Default::default(),

@@ -1,0 +1,140 @@
+//! From a specification to a machine: Firecracker in its jail, and the calls that make it run.
+
+use super::api::{Api, ApiError, Call};
+use super::command;
+use super::files::{self, Ours};
+use super::workspace::{self, Workspace};
+use super::{Control, FEATURES, Firecracker, OLDEST, saved};
+use crate::control::failed;
+use crate::process::{Process, host, pair};
+use crate::{Accelerator, Error, Line, Machine, MachineSpec, Memory, Origin};
+use fcvm_sys::jail::{Bind, Device, Entrance, Jail, Limit};
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::net::unix::pipe;
+
+pub(super) const MONITOR: &str = "Firecracker";
+
+/// It listens within 3 ms, but a host with many machines may be slow.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// More than Firecracker ever has open, a thousand connections over the vsock included.
+const DESCRIPTORS: u64 = 2048;
+
+/// What the workspace holds beside a machine's memory, in bytes: names, sockets, the state of devices.
+const BESIDE: u64 = 32 << 20;
+
+/// Boots a machine. See [`crate::boot`].
+pub(crate) async fn boot(firecracker: &Firecracker, spec: &MachineSpec, entrance: &Entrance) -> Result<Machine, Error> {
+    check(spec)?;
+    let (Ours { memory, log, listener }, descriptors) = files::open(spec)?;
+    let (console, its_console) = pair("console")?;
+    let jail = Jail {
+        arguments: command::arguments(),
+        binds: vec![Bind::read_only(&firecracker.program)],
+        devices: vec![Device::Kvm],
+        workspace: Some(workspace::ordered(spec.memory.bytes() + BESIDE, command::entries(spec))),
+        limits: vec![(Limit::CoreSize, 0), (Limit::Descriptors, DESCRIPTORS)],
+        descriptors,
+        stdout: Stdio::from(its_console),
+        ..Jail::new(&firecracker.program)
+    };
+    let mut process = Process::start(MONITOR, jail, (spec, entrance), console)?;
+    let log = follow(log)?;
+    process.readers.spawn(process.stderr.clone().follow(log));
+    let workspace = Workspace::of(process.pid());
+    let mut control = Control::new(workspace, &memory);
+    match bring_up(&mut control, &memory, process.pid(), spec).await {
+        // A load that fails ends Firecracker, and a connection that breaks says that it ended.
+        Err(error @ Error::Steer { .. }) => Err(explain(error, &mut process).await),
+        Err(error) => Err(error),
+        Ok(()) => {
+            let line = Line::dialled(UnixListener::from_std(listener).map_err(host("link"))?);
+            let control = crate::control::Control::Firecracker(control);
+            Ok(Machine::new(process, spec.choice.clone(), line, memory, control))
+        }
+    }
+}
+
+fn check(spec: &MachineSpec) -> Result<(), Error> {
+    let reason = if spec.disks.len() > FEATURES.disks {
+        format!("it takes {} disks at most", FEATURES.disks)
+    } else if spec.cpus == 0 {
+        "a machine has one processor at least".to_owned()
+    } else if spec.choice.accel != Accelerator::Kvm {
+        "it needs KVM".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Unsupported { monitor: MONITOR, reason })
+}
+
+fn follow(log: OwnedFd) -> Result<pipe::Receiver, Error> {
+    pipe::Receiver::from_owned_fd(log).map_err(host("log"))
+}
+
+/// Waits for the API, and makes the calls that a machine takes.
+async fn bring_up(control: &mut Control, memory: &Memory, pid: u32, spec: &MachineSpec) -> Result<(), Error> {
+    let silent = |_| Error::Silent { monitor: MONITOR, seconds: PATIENCE.as_secs() };
+    let version = tokio::time::timeout(PATIENCE, first_answer(&control.api)).await.map_err(silent)?;
+    control.version = version.map_err(failed::<ApiError>("greet"))?;
+    supported(&control.version)?;
+    match &spec.origin {
+        Origin::Boot { .. } => {
+            for call in command::boot(spec) {
+                control.api.call(&call).await.map_err(failed::<ApiError>("start"))?;
+            }
+            Ok(())
+        }
+        Origin::Saved(saved) => saved::load(control, memory, pid, saved).await,
+    }
+}
+
+async fn first_answer(api: &Api) -> Result<String, ApiError> {
+    api.wait().await?;
+    let answer = api.call(&Call::get("/version")).await?;
+    Ok(answer["firecracker_version"].as_str().unwrap_or_default().to_owned())
+}
+
+fn supported(version: &str) -> Result<(), Error> {
+    let mut numbers = version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let found = numbers.next().zip(numbers.next());
+    if found.is_some_and(|found| found >= OLDEST) {
+        return Ok(());
+    }
+    let (major, minor) = OLDEST;
+    let reason = format!(
+        "it is version {version:?} and {major}.{minor} is the oldest that is supported; update it, or use --vmm qemu"
+    );
+    Err(Error::Unsupported { monitor: MONITOR, reason })
+}
+
+/// How long a Firecracker that refused a call may take to end, if it ends at all.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+
+async fn explain(error: Error, process: &mut Process) -> Error {
+    let Error::Steer { source, .. } = &error else { return error };
+    if source.is_closed() {
+        return process.ended_early().await;
+    }
+    let _its_end_comes_with_the_process = tokio::time::timeout(LAST_BREATH, process.ended()).await;
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_below_the_oldest_are_refused_and_what_is_no_version_too() {
+        for version in ["1.15.0", "1.15.1", "1.17.0-dev", "2.0.0"] {
+            supported(version).unwrap();
+        }
+        for version in ["1.14.4", "0.99.1", "", "1", "nonsense", "v1.16.0"] {
+            let refused = supported(version).unwrap_err().to_string();
+            assert!(refused.contains("1.15 is the oldest") && refused.contains("--vmm qemu"), "{refused}");
+        }
+    }
+}

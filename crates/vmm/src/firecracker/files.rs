@@ -1,0 +1,58 @@
+//! What Firecracker inherits: the files of the machine, opened by its owner. It opens each of them once more.
+
+use super::command::{Inherited, inherited};
+use crate::files::{self, Again};
+use crate::process::host;
+use crate::{Access, Error, MachineSpec, Memory, Origin, Saved};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+
+/// The owner's ends.
+#[derive(Debug)]
+pub(super) struct Ours {
+    pub(super) memory: Memory,
+    pub(super) log: OwnedFd,
+    pub(super) listener: UnixListener,
+}
+
+/// Opens and makes all that a machine needs; returns the owner's ends, and what Firecracker inherits in its order.
+pub(super) fn open(spec: &MachineSpec) -> Result<(Ours, Vec<OwnedFd>), Error> {
+    let (log, its_log) = files::pipe("log")?;
+    let listener = socket().map_err(host("link"))?;
+    let mut its_log = Some(its_log);
+    let mut memory = Memory::Monitors;
+    let mut handed = Vec::new();
+    for what in inherited(spec) {
+        handed.push(match (what, &spec.origin) {
+            (Inherited::Log, _) => its_log.take().expect("there is one log"),
+            (Inherited::Listener, _) => listener.try_clone().map_err(host("link"))?,
+            (Inherited::Kernel, Origin::Boot { kernel, .. }) => files::readable("kernel", kernel)?,
+            (Inherited::Initramfs, Origin::Boot { initramfs, .. }) => files::readable("initramfs", initramfs)?,
+            (Inherited::Memory, Origin::Saved(Saved { memory: path, .. })) => {
+                let opened = files::memory(path, spec.memory.bytes(), Again::Read)?;
+                memory = Memory::Private(opened.try_clone().map_err(host("memory"))?);
+                opened
+            }
+            (Inherited::Devices, Origin::Saved(Saved { devices, .. })) => {
+                files::lent("device state", devices, Again::Read)?
+            }
+            (Inherited::Disk(index), _) => {
+                let disk = &spec.disks[index];
+                let again = if disk.access == Access::ReadOnly { Again::Read } else { Again::ReadWrite };
+                files::lent("disk", &disk.path, again)?
+            }
+            (Inherited::Kernel | Inherited::Initramfs | Inherited::Memory | Inherited::Devices, _) => {
+                unreachable!("a machine inherits what belongs to its origin")
+            }
+        });
+    }
+    Ok((Ours { memory, log, listener: listener.into() }, handed))
+}
+
+/// Makes the socket that listens once the jail has given it its address.
+fn socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
+}

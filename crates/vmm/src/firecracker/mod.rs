@@ -1,0 +1,45 @@
+//! Firecracker as the monitor.
+//!
+//! It opens all of its files by path and listens on paths, so its jail has a workspace, `/run/vm`, in memory: there are
+//! its sockets, and links to the descriptors that it inherited. The workspace is the same in every jail, hence a saved
+//! machine names nothing of the host, and it ends with the monitor, hence nothing is ever stale.
+
+mod api;
+mod arch;
+mod boot;
+mod command;
+mod control;
+mod files;
+mod saved;
+mod workspace;
+
+pub use api::ApiError;
+pub(crate) use boot::boot;
+pub(crate) use control::Control;
+
+use crate::Features;
+use std::path::{Path, PathBuf};
+
+/// The program's name.
+pub const PROGRAM: &str = "firecracker";
+
+/// The oldest version that is driven, by major and minor number: before it a second save of a machine with more than
+/// 3 GiB could lose pages.
+pub const OLDEST: (u32, u32) = (1, 15);
+
+/// What Firecracker can do. It has 17 virtio devices at most; link and entropy take two.
+pub const FEATURES: Features = Features { software_emulation: false, snapshots: true, disks: 15 };
+
+/// Firecracker, installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Firecracker {
+    /// The program, without symbolic links.
+    pub program: PathBuf,
+}
+
+/// Takes the Firecracker that is named, or looks for one in these directories, in their order.
+pub fn find(named: Option<&Path>, search_path: &[PathBuf]) -> Option<Firecracker> {
+    let found = search_path.iter().map(|directory| directory.join(PROGRAM));
+    let mut candidates = named.map(Path::to_owned).into_iter().chain(found.filter(|_| named.is_none()));
+    candidates.find_map(|path| crate::probe::executable(&path)).map(|program| Firecracker { program })
+}
