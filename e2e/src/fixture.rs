@@ -35,6 +35,7 @@ const APPLETS: &[&str] = &[
     "dd",
     "yes",
     "kill",
+    "ping",
     "ps",
     "mount",
     "df",
@@ -61,6 +62,7 @@ const APPLETS: &[&str] = &[
     "whoami",
     "readlink",
     "tftp",
+    "ping",
 ];
 
 /// Writes a `docker-archive:` of busybox and returns its path.

@@ -129,7 +129,10 @@ fn allow_descriptors() {
 #[test]
 fn connections_and_datagrams_leave_the_guest() {
     let host = Host::new();
-    let vm = host.start("out", &["--network", "rootless:allow_host_loopback=true", BUSYBOX, "sleep", "1000"]);
+    let vm = host.start(
+        "out",
+        &["--network", "rootless:allow_host_loopback=true", "--cap-add=NET_RAW", BUSYBOX, "sleep", "1000"],
+    );
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = std::thread::spawn(move || {
@@ -159,6 +162,11 @@ fn connections_and_datagrams_leave_the_guest() {
     assert_eq!(server.join().unwrap(), b"\0\x04\0\x01");
     let refused = vm.exec(&["sh", "-c", &format!("nc 10.0.2.2 {} 2>&1", free_port())]);
     assert!(refused.code != 0 && refused.text().contains("refused"), "{refused:?}");
+    let answered = vm.exec(&["ping", "-c", "2", "-s", "1000", "10.0.2.2"]).ok();
+    assert!(answered.text().contains("2 packets received"), "{answered:?}");
+    // A datagram to where nobody listens is refused as a connection is.
+    let refused = vm.exec(&["nslookup", "a.test", &format!("10.0.2.2:{}", free_port())]);
+    assert!(refused.code != 0 && refused.stderr.contains("refused"), "{refused:?}");
     host.fcvm(["rm", "-f", "-t", "0", "out"]).ok();
     host.assert_clean();
 }

@@ -1,11 +1,12 @@
 //! Connections that leave the guest: each is a stream that the guest opened, and a socket that the owner opens for it.
 
 use crate::address::Translation;
+use crate::echo::EchoSocket;
 use crate::udp;
 use fcvm_link::{Opened, Receiver, Sender, relay};
 use fcvm_proto::message::{Dial, Dialled, GuestRequest, Transport};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -26,24 +27,25 @@ impl Egress {
     pub async fn serve(self, opened: Opened) {
         let request = opened.request::<GuestRequest>();
         let (sender, receiver) = opened.stream.split();
-        match request {
-            Ok(GuestRequest::Connect(dial)) => {
-                if let Err(error) = self.connect(dial, sender, receiver).await {
-                    tracing::debug!(%error, "a connection of the guest ended early");
-                }
-            }
-            Err(error) => sender.reset(&format!("this host does not know the request: {error}")),
+        let served = match request {
+            Ok(GuestRequest::Connect(dial)) => self.connect(dial, sender, receiver).await,
+            Ok(GuestRequest::Echo { address }) => self.echo(address, sender, receiver).await,
+            Err(error) => return sender.reset(&format!("this host does not know the request: {error}")),
+        };
+        if let Err(error) = served {
+            tracing::debug!(%error, "a connection of the guest ended early");
         }
     }
 
-    async fn connect(&self, dial: Dial, sender: Sender, receiver: Receiver) -> io::Result<()> {
+    /// Where on the host's side a place of the guest is.
+    fn place(&self, address: Option<IpAddr>, port: u16) -> Result<SocketAddr, i32> {
         let unreachable = rustix::io::Errno::NETUNREACH.raw_os_error();
-        let translation = self.translation.as_ref().ok_or(unreachable);
-        let place = match (translation, dial.address) {
-            (Ok(translation), Some(address)) => translation.translate(address, dial.port),
-            _ => Err(unreachable),
-        };
-        match (place, dial.protocol) {
+        let translation = self.translation.as_ref().ok_or(unreachable)?;
+        translation.translate(address.ok_or(unreachable)?, port)
+    }
+
+    async fn connect(&self, dial: Dial, sender: Sender, receiver: Receiver) -> io::Result<()> {
+        match (self.place(dial.address, dial.port), dial.protocol) {
             (Err(errno), _) => refuse(sender, errno).await,
             (Ok(place), Transport::Tcp) => match TcpStream::connect(place).await {
                 Ok(connection) => {
@@ -61,6 +63,23 @@ impl Egress {
                 Err(error) => refuse(sender, errno(&error)).await,
             },
         }
+    }
+
+    async fn echo(&self, address: IpAddr, sender: Sender, receiver: Receiver) -> io::Result<()> {
+        match open_echo(self.place(Some(address), 0)) {
+            Ok(socket) => {
+                sender.message(&Dialled::Connected).await.map_err(io::Error::other)?;
+                udp::relay(sender, receiver, &socket).await
+            }
+            Err(errno) => refuse(sender, errno).await,
+        }
+    }
+}
+
+fn open_echo(place: Result<SocketAddr, i32>) -> Result<EchoSocket, i32> {
+    match place?.ip() {
+        IpAddr::V4(address) => EchoSocket::open(address).map_err(|error| errno(&error)),
+        IpAddr::V6(_) => Err(rustix::io::Errno::AFNOSUPPORT.raw_os_error()),
     }
 }
 

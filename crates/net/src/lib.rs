@@ -4,6 +4,7 @@
 //! need no device, no rule and no address of the host. The guest's half (its TUN interface) is in the `agent` room.
 
 pub mod address;
+mod echo;
 pub mod egress;
 pub mod ports;
 mod udp;

@@ -134,6 +134,13 @@ pub enum HostRequest {
 pub enum GuestRequest {
     /// Connects from the host on behalf of a program in the guest; the host answers with one [`Dialled`].
     Connect(Dial),
+    /// Sends ICMP echo requests to an address on behalf of a program in the guest; the host answers with one
+    /// [`Dialled`]. From then on a frame is an echo's sequence number, two bytes, the greater first, and its data; what
+    /// comes back has the same shape.
+    Echo {
+        /// Who is to answer.
+        address: std::net::IpAddr,
+    },
 }
 
 /// Where to connect.
@@ -158,7 +165,7 @@ pub enum Transport {
     Udp,
 }
 
-/// The outcome of a [`Dial`].
+/// The outcome of a [`Dial`] or of [`GuestRequest::Echo`]; on a stream of datagrams also, later, why it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dialled {

@@ -160,6 +160,7 @@ fn requests(samples: &mut Samples) {
     samples.means("kill-least", HostRequest::Kill { signal: 9, all: false });
     samples.is("power-off", HostRequest::PowerOff);
     let address = Some([192, 0, 2, 7].into());
+    samples.is("echo", GuestRequest::Echo { address: [192, 0, 2, 1].into() });
     samples.is("connect", GuestRequest::Connect(Dial { protocol: Transport::Tcp, address, port: 443 }));
 }
 
@@ -276,7 +277,7 @@ fn all_messages_have_samples(
         RestoreReport::Restored(_) | RestoreReport::Failed { .. } => {}
     }
     match guest {
-        GuestRequest::Connect(_) => {}
+        GuestRequest::Connect(_) | GuestRequest::Echo { .. } => {}
     }
     match process {
         ProcessMessage::Signal(_) | ProcessMessage::EndOfInput => {}

@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! program ─► kernel's TCP ─► tap0 ─► [tcp]: smoltcp, one socket a connection ─► stream `Connect` ─► host
-//! program ─► kernel's UDP ─► tap0 ─► [udp]: one flow for each pair of places ─► stream `Connect` ─► host
+//! program ─► kernel's UDP ─► tap0 ─► [datagram]: one flow for each pair of places ─► stream `Connect` ─► host
+//! ping ─► echo requests ─► tap0 ─► [datagram]: one flow for each identifier ─► stream `Echo` ─► host
 //! ```
 //!
 //! A connection is answered only when the host has made it: a refused one is refused, an unreachable one unreachable.
 //! Which places may be reached is the host's to say.
 
+mod datagram;
 mod device;
 mod packet;
 mod tcp;
-mod udp;
 
 use anyhow::{Context, Result};
 use device::{Device, MTU};
@@ -42,6 +43,8 @@ pub(crate) fn set_up(network: &Network) -> Result<Option<Interface>> {
     let tun = fcvm_sys::guest::open_tun(INTERFACE).context("make the way out")?;
     fcvm_sys::guest::bring_up(INTERFACE, Some((*address, *prefix)), Some(MTU)).context("bring up the way out")?;
     fcvm_sys::guest::route_default(INTERFACE, *gateway).context("lead the way out")?;
+    // `ping` of whoever runs in here needs no capability.
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").context("let everybody ping")?;
     Ok(Some(Interface { tun: tun.into() }))
 }
 
@@ -85,7 +88,7 @@ impl Interface {
         let moved = Rc::new(Notify::new());
         let mut device = Device::new(writer.clone());
         let mut tcp = tcp::Connections::new(&mut device, session.clone(), moved.clone());
-        let mut udp = udp::Flows::new(session, writer.clone());
+        let mut flows = datagram::Flows::new(session, writer.clone());
         loop {
             for _ in 0..BATCH {
                 if device.read(&reader).is_err() {
@@ -93,7 +96,7 @@ impl Interface {
                 }
                 match packet::kind(device.packet()) {
                     Some(Kind::Tcp(head)) => tcp.take(&mut device, head),
-                    Some(Kind::Udp(datagram)) => udp.take(datagram),
+                    Some(Kind::Datagram(datagram)) => flows.take(device.packet(), datagram),
                     None => {}
                 }
             }
@@ -104,7 +107,7 @@ impl Interface {
                 () = pause(wait) => {}
                 Some(NewLife { session, reset }) = new_lives.recv() => {
                     let _ = reset.send(tcp.renew(&mut device, session.clone()));
-                    udp = udp::Flows::new(session, writer.clone());
+                    flows = datagram::Flows::new(session, writer.clone());
                 }
             }
         }

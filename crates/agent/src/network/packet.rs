@@ -2,14 +2,15 @@
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, UdpPacket, UdpRepr,
+    Icmpv4DstUnreachable, Icmpv4Message, Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket,
+    UdpPacket, UdpRepr,
 };
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// What a packet is.
 pub(super) enum Kind<'p> {
     Tcp(Head),
-    Udp(Datagram<'p>),
+    Datagram(Datagram<'p>),
 }
 
 /// Whose connection a segment is of.
@@ -29,14 +30,26 @@ pub(super) struct Head {
     pub(super) opens: bool,
 }
 
-/// A datagram.
+/// Whose datagrams belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Flow {
+    /// UDP between two places.
+    Udp(Pair),
+    /// Echo requests with one identifier, and their answers.
+    Echo { from: Ipv4Addr, to: Ipv4Addr, ident: u16 },
+}
+
+/// A datagram. An echo's payload is its sequence number and its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Datagram<'p> {
-    pub(super) pair: Pair,
+    pub(super) flow: Flow,
     pub(super) payload: &'p [u8],
 }
 
-/// Tells what a packet is; none for anything but whole TCP and UDP packets of IPv4.
+/// Bytes of an ICMP message before an echo's sequence number.
+const ECHO_HEAD: usize = 6;
+
+/// Tells what a packet is; none for anything but whole TCP and UDP packets and echo requests of IPv4.
 pub(super) fn kind(packet: &[u8]) -> Option<Kind<'_>> {
     let ip = Ipv4Packet::new_checked(packet).ok()?;
     if ip.more_frags() || ip.frag_offset() != 0 {
@@ -57,24 +70,59 @@ pub(super) fn kind(packet: &[u8]) -> Option<Kind<'_>> {
             let end = usize::from(ip.total_len());
             let bytes = packet.get(start..end)?;
             let udp = UdpPacket::new_checked(bytes).ok()?;
-            let pair = pair(udp.src_port(), udp.dst_port());
-            Some(Kind::Udp(Datagram { pair, payload: bytes.get(8..usize::from(udp.len()))? }))
+            let flow = Flow::Udp(pair(udp.src_port(), udp.dst_port()));
+            Some(Kind::Datagram(Datagram { flow, payload: bytes.get(8..usize::from(udp.len()))? }))
+        }
+        IpProtocol::Icmp => {
+            let icmp = Icmpv4Packet::new_checked(ip.payload()).ok()?;
+            if icmp.msg_type() != Icmpv4Message::EchoRequest {
+                return None;
+            }
+            let flow = Flow::Echo { from: ip.src_addr(), to: ip.dst_addr(), ident: icmp.echo_ident() };
+            Some(Kind::Datagram(Datagram { flow, payload: ip.payload().get(ECHO_HEAD..)? }))
         }
         _ => None,
     }
 }
 
-/// The datagram that answers one of this pair.
-pub(super) fn reply(pair: Pair, payload: &[u8]) -> Vec<u8> {
+/// The datagram that answers those of a flow.
+pub(super) fn reply(flow: Flow, payload: &[u8]) -> Vec<u8> {
+    match flow {
+        Flow::Udp(pair) => udp_reply(pair, payload),
+        Flow::Echo { from, to, ident } => echo_reply((from, to), ident, payload),
+    }
+}
+
+fn udp_reply(pair: Pair, payload: &[u8]) -> Vec<u8> {
     let udp = UdpRepr { src_port: pair.to.port(), dst_port: pair.from.port() };
     let checksums = ChecksumCapabilities::default();
-    let ip = ip(pair, IpProtocol::Udp, udp.header_len() + payload.len());
-    let mut packet = vec![0; ip.buffer_len() + ip.payload_len];
-    ip.emit(&mut Ipv4Packet::new_unchecked(&mut packet), &checksums);
+    let ip = answering((*pair.from.ip(), *pair.to.ip()), IpProtocol::Udp, udp.header_len() + payload.len());
+    let mut packet = packet_of(&ip);
     let (source, destination) = (ip.src_addr.into(), ip.dst_addr.into());
     let mut body = UdpPacket::new_unchecked(&mut packet[ip.buffer_len()..]);
     udp.emit(&mut body, &source, &destination, payload.len(), |room| room.copy_from_slice(payload), &checksums);
     packet
+}
+
+fn echo_reply(ends: (Ipv4Addr, Ipv4Addr), ident: u16, payload: &[u8]) -> Vec<u8> {
+    let ip = answering(ends, IpProtocol::Icmp, ECHO_HEAD + payload.len());
+    let mut packet = packet_of(&ip);
+    let mut icmp = Icmpv4Packet::new_unchecked(&mut packet[ip.buffer_len()..]);
+    icmp.set_msg_type(Icmpv4Message::EchoReply);
+    icmp.set_echo_ident(ident);
+    icmp.into_inner()[ECHO_HEAD..].copy_from_slice(payload);
+    Icmpv4Packet::new_unchecked(&mut packet[ip.buffer_len()..]).fill_checksum();
+    packet
+}
+
+/// What of a packet is needed to say that it cannot be delivered: as a packet of its own, the header and the first eight
+/// bytes behind it, by which its sender finds its socket.
+pub(super) fn beginning(packet: &[u8]) -> Option<Vec<u8>> {
+    let header = Ipv4Packet::new_checked(packet).ok()?.header_len();
+    let length = u16::from(header) + 8;
+    let mut beginning = packet.get(..usize::from(length))?.to_vec();
+    Ipv4Packet::new_unchecked(&mut beginning).set_total_len(length);
+    Some(beginning)
 }
 
 /// The message that a packet cannot be delivered, with the reason that gives its sender this error number.
@@ -89,7 +137,6 @@ pub(super) fn unreachable(packet: &[u8], errno: i32) -> Option<Vec<u8>> {
     let original = Ipv4Packet::new_checked(packet).ok()?;
     let checksums = ChecksumCapabilities::default();
     let header = Ipv4Repr::parse(&original, &ChecksumCapabilities::ignored()).ok()?;
-    // The sender finds its socket by the first eight bytes behind the header.
     let data = original.payload().get(..8)?;
     let icmp = Icmpv4Repr::DstUnreachable { reason, header, data };
     let answer = Ipv4Repr {
@@ -107,9 +154,16 @@ pub(super) fn unreachable(packet: &[u8], errno: i32) -> Option<Vec<u8>> {
 
 const HOPS: u8 = 64;
 
-fn ip(pair: Pair, next_header: IpProtocol, payload_len: usize) -> Ipv4Repr {
-    let (src_addr, dst_addr): (Ipv4Addr, Ipv4Addr) = (*pair.to.ip(), *pair.from.ip());
-    Ipv4Repr { src_addr, dst_addr, next_header, payload_len, hop_limit: HOPS }
+/// The header of what goes back to the first of two ends.
+fn answering((from, to): (Ipv4Addr, Ipv4Addr), next_header: IpProtocol, payload_len: usize) -> Ipv4Repr {
+    Ipv4Repr { src_addr: to, dst_addr: from, next_header, payload_len, hop_limit: HOPS }
+}
+
+/// A packet that has its header only.
+fn packet_of(ip: &Ipv4Repr) -> Vec<u8> {
+    let mut packet = vec![0; ip.buffer_len() + ip.payload_len];
+    ip.emit(&mut Ipv4Packet::new_unchecked(&mut packet), &ChecksumCapabilities::default());
+    packet
 }
 
 #[cfg(test)]
@@ -122,25 +176,38 @@ mod tests {
 
     #[test]
     fn a_reply_goes_back_the_way_the_question_came() {
-        let packet = reply(pair(), b"answer");
-        let Some(Kind::Udp(datagram)) = kind(&packet) else { panic!("no datagram") };
+        let packet = reply(Flow::Udp(pair()), b"answer");
+        let Some(Kind::Datagram(datagram)) = kind(&packet) else { panic!("no datagram") };
         assert_eq!(datagram.payload, b"answer");
-        assert_eq!((datagram.pair.from, datagram.pair.to), (pair().to, pair().from));
+        assert_eq!(datagram.flow, Flow::Udp(Pair { from: pair().to, to: pair().from }));
+    }
+
+    #[test]
+    fn an_echo_comes_back_with_its_identifier_and_a_checksum() {
+        let flow = Flow::Echo { from: *pair().from.ip(), to: *pair().to.ip(), ident: 7 };
+        let mut packet = reply(flow, b"\0\x01data");
+        assert!(kind(&packet).is_none(), "an answer is no question");
+        let icmp = Icmpv4Packet::new_checked(&packet[20..]).unwrap();
+        assert!(icmp.verify_checksum());
+        assert_eq!((icmp.echo_ident(), icmp.echo_seq_no(), icmp.data()), (7, 1, &b"data"[..]));
+        packet[20] = 8;
+        let Some(Kind::Datagram(echo)) = kind(&packet) else { panic!("no echo") };
+        assert_eq!((echo.payload, matches!(echo.flow, Flow::Echo { ident: 7, .. })), (&b"\0\x01data"[..], true));
     }
 
     #[test]
     fn an_undeliverable_packet_is_answered_to_its_sender() {
-        let packet = reply(pair(), b"question");
-        let message = unreachable(&packet, rustix::io::Errno::ACCESS.raw_os_error()).unwrap();
+        let packet = reply(Flow::Udp(pair()), b"question");
+        let message = unreachable(&beginning(&packet).unwrap(), rustix::io::Errno::ACCESS.raw_os_error()).unwrap();
         let ip = Ipv4Packet::new_checked(&message[..]).unwrap();
         assert_eq!((ip.next_header(), ip.dst_addr()), (IpProtocol::Icmp, *pair().to.ip()));
     }
 
     #[test]
     fn what_is_cut_or_foreign_is_nothing() {
-        let packet = reply(pair(), b"question");
+        let packet = reply(Flow::Udp(pair()), b"question");
         for length in 0..packet.len() {
-            assert!(kind(&packet[..length]).is_none(), "{length}");
+            assert!(kind(&packet[..length]).is_none() && beginning(&packet[..length]).is_none(), "{length}");
         }
         assert!(kind(&[0x60; 60]).is_none());
     }
