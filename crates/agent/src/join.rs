@@ -9,7 +9,8 @@
 use crate::container::Container;
 use crate::{cgroup, user};
 use fcvm_proto::message::Exec;
-use fcvm_sys::guest::{Cloned, clone_sibling, take_inherited};
+use fcvm_sys::descriptor::take_inherited;
+use fcvm_sys::guest::{Cloned, clone_sibling};
 use rustix::thread::{CapabilitySet, CapabilitySets, ThreadNameSpaceType};
 use serde::{Deserialize, Serialize};
 use std::fs::File;

@@ -6,4 +6,5 @@ pub mod jail;
 pub mod kvm;
 pub mod memfd;
 pub mod process;
+pub mod socket;
 pub mod tsc;
