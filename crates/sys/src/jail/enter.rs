@@ -4,6 +4,7 @@
 //! program's process, which is the first in the new pid namespace. Both have one thread.
 
 use super::handover::{Failure, Goal, Order, Program, Report, receive_order, report};
+use super::nodes::{self, Node};
 use super::owner::{Bond, Owner};
 use super::{FIRST_DESCRIPTOR, Isolation, Limit, identity, room};
 use crate::descriptor;
@@ -45,12 +46,13 @@ fn prepare(control: &UnixStream) -> Result<(), Reported> {
     };
     let (mut order, descriptors) = receive_order(control).map_err(Failure::at("receive the order")).map_err(told)?;
     let owner = Owner::bind(order.owner).map_err(told)?;
+    let nodes = nodes::make(&order.devices, order.user);
     let isolation = identity::unshare(&mut order).map_err(told)?;
     if let Some(pid) = identity::fork_sibling().map_err(told)? {
         report(control, &Report::Started(pid));
         return Ok(());
     }
-    let bond = settle(&order, &descriptors, (owner, &isolation)).map_err(told)?;
+    let bond = settle(&order, nodes, &descriptors, (owner, &isolation)).map_err(told)?;
     report(control, &Report::Isolated(isolation));
     match order.goal {
         Goal::Report => Ok(()),
@@ -63,13 +65,18 @@ fn prepare(control: &UnixStream) -> Result<(), Reported> {
 }
 
 /// Does all but the exec in the program's process. What is visible comes first, what is allowed last.
-fn settle(order: &Order, descriptors: &[OwnedFd], (owner, isolation): (Owner, &Isolation)) -> Result<Bond, Failure> {
+fn settle(
+    order: &Order,
+    nodes: Vec<Node>,
+    descriptors: &[OwnedFd],
+    (owner, isolation): (Owner, &Isolation),
+) -> Result<Bond, Failure> {
     let bond = Bond::open(owner, OURS)?;
     bond.bind()?;
     rustix::process::setsid().map_err(Failure::at("begin a session"))?;
     if !matches!(isolation, Isolation::ProcessOnly { .. }) {
         rustix::system::sethostname(HOST_NAME).map_err(Failure::at("set the host name"))?;
-        room::furnish(order, descriptors)?;
+        room::furnish(order, nodes, descriptors)?;
     }
     for (limit, value) in &order.limits {
         set_limit(*limit, *value)?;

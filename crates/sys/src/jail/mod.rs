@@ -14,6 +14,7 @@
 mod enter;
 mod handover;
 mod identity;
+mod nodes;
 mod owner;
 mod room;
 mod spawn;
@@ -150,11 +151,14 @@ pub enum EntryKind {
     Listener,
 }
 
-/// A device node that a program may ask for.
+/// A device node that a program may ask for. Root's programs get one of their user's own, or where that cannot be made the
+/// host's, with its group as their only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Device {
-    /// `/dev/kvm`; the group of the node is the program's only one, so that root's programs can open it.
+    /// `/dev/kvm`.
     Kvm,
+    /// `/dev/userfaultfd`: a program that has it lets another one fill its memory.
+    Userfaultfd,
 }
 
 /// What a program reaches by network.

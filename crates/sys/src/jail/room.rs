@@ -4,9 +4,10 @@
 //! host's settings and hardware, and cannot be mounted where a container has hidden parts of its own.
 
 use super::handover::{Failure, Order};
+use super::nodes::Node;
 use super::{Access, Bind, Device, Entry, EntryKind, FIRST_DESCRIPTOR, Workspace};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags};
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -14,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 /// Where the root is put together: a directory that every host has. The host's own is hidden only in here.
-const SITE: &str = "/tmp";
+pub(super) const SITE: &str = "/tmp";
 
 /// Nodes that any program may need.
 const NODES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
@@ -33,15 +34,17 @@ const NODE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
 pub(super) fn device_path(device: Device) -> &'static str {
     match device {
         Device::Kvm => "/dev/kvm",
+        Device::Userfaultfd => "/dev/userfaultfd",
     }
 }
 
 /// Replaces the root of this process's mount namespace.
-pub(super) fn furnish(order: &Order, descriptors: &[OwnedFd]) -> Result<(), Failure> {
+pub(super) fn furnish(order: &Order, own: Vec<Node>, descriptors: &[OwnedFd]) -> Result<(), Failure> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(Failure::at("make mounts private"))?;
     // Opened before the site hides what is below it.
-    let mounts = order.binds.iter().map(Mount::of_bind).chain(nodes(order)).collect::<Result<Vec<_>, _>>()?;
+    let nodes = nodes(order, own);
+    let mounts = order.binds.iter().map(Mount::of_bind).chain(nodes).collect::<Result<Vec<_>, _>>()?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("tmpfs", SITE, "tmpfs", flags, c"mode=0755,size=1m").map_err(Failure::at("mount a root"))?;
     for mount in &mounts {
@@ -56,19 +59,36 @@ pub(super) fn furnish(order: &Order, descriptors: &[OwnedFd]) -> Result<(), Fail
     set_attributes(Path::new("/"), libc::MOUNT_ATTR_RDONLY, 0).map_err(Failure::at("close the root"))
 }
 
-fn nodes(order: &Order) -> impl Iterator<Item = Result<Mount, Failure>> {
-    let asked = order.devices.iter().map(|device| device_path(*device));
-    NODES.into_iter().chain(asked).map(|path| Mount::open(path.as_ref(), path.as_ref(), NODE))
+fn nodes(order: &Order, own: Vec<Node>) -> impl Iterator<Item = Result<Mount, Failure>> {
+    let is_own = |device: &Device| own.iter().any(|node| node.device == *device);
+    let asked: Vec<_> =
+        order.devices.iter().filter(|device| !is_own(device)).map(|device| device_path(*device)).collect();
+    let hosts = NODES.into_iter().chain(asked).map(|path| Mount::open(path.as_ref(), path.as_ref(), NODE));
+    hosts.chain(own.into_iter().map(Mount::of_node))
 }
 
-/// Something of the host on its way to the inside.
+/// Something on its way to the inside.
 struct Mount {
-    from: OwnedFd,
+    from: From,
     to: PathBuf,
     attributes: u64,
 }
 
+/// What is shown inside.
+enum From {
+    /// Something of the host, which stays there.
+    Host(OwnedFd),
+    /// A mount that is nowhere yet.
+    Nowhere(OwnedFd),
+}
+
 impl Mount {
+    fn of_node(node: Node) -> Result<Self, Failure> {
+        let path = device_path(node.device);
+        let to = inside(path.as_ref()).map_err(Failure::at(format!("show {path}")))?;
+        Ok(Self { from: From::Nowhere(node.mount), to, attributes: NODE })
+    }
+
     fn of_bind(bind: &Bind) -> Result<Self, Failure> {
         let attributes = match bind.access {
             Access::ReadOnly => PLAIN | libc::MOUNT_ATTR_RDONLY,
@@ -81,14 +101,22 @@ impl Mount {
         let place = inside(to).map_err(Failure::at(format!("show {}", to.display())))?;
         let from = rustix::fs::open(from, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .map_err(Failure::at(format!("open {}", from.display())))?;
-        Ok(Self { from, to: place, attributes })
+        Ok(Self { from: From::Host(from), to: place, attributes })
     }
 
     fn attach(&self) -> io::Result<()> {
         let at = Path::new(SITE).join(&self.to);
-        let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&self.from)?.st_mode).is_dir();
-        make_target(&at, is_directory)?;
-        rustix::mount::mount_bind_recursive(format!("/proc/self/fd/{}", self.from.as_fd().as_raw_fd()), &at)?;
+        match &self.from {
+            From::Host(from) => {
+                let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(from)?.st_mode).is_dir();
+                make_target(&at, is_directory)?;
+                rustix::mount::mount_bind_recursive(format!("/proc/self/fd/{}", from.as_fd().as_raw_fd()), &at)?;
+            }
+            From::Nowhere(mount) => {
+                make_target(&at, false)?;
+                rustix::mount::move_mount(mount, "", CWD, &at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+            }
+        }
         set_attributes(&at, self.attributes, libc::AT_RECURSIVE.unsigned_abs())
     }
 }

@@ -1,7 +1,7 @@
 //! What a jailed program sees and may do.
 
 use crate::program::{entrance, run, shell, spawn};
-use fcvm_sys::jail::{self, Access, Bind, Error, Jail, Limit, Network};
+use fcvm_sys::jail::{self, Access, Bind, Device, Error, Jail, Limit, Network};
 use fcvm_sys::process::Ending;
 use std::fs;
 use std::io::Write;
@@ -19,7 +19,20 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("a_missing_program_is_an_error", misses_program),
     ("a_missing_bind_is_an_error_that_names_it", misses_bind),
     ("a_bind_cannot_climb_out", climbs),
+    ("a_device_of_roots_can_be_opened_by_its_program_and_no_other_one_can_be_made", opens_device),
 ];
+
+fn opens_device() {
+    let is_there = |path: &str| std::path::Path::new(path).exists();
+    if !fcvm_sys::process::runs_as_root() || !is_there("/dev/kvm") {
+        eprintln!("SKIPPED: this is not root, or the host has no /dev/kvm");
+        return;
+    }
+    let mut jail = shell("( : <>/dev/kvm ) && echo opened; mknod /dev/x c 1 3 2>&1 || echo refused");
+    jail.devices = vec![Device::Kvm];
+    let (text, _) = run(jail);
+    assert!(text.starts_with("opened\n") && text.ends_with("refused\n"), "{text}");
+}
 
 fn sees_binds() {
     let (text, ending) = run(shell("cd /; echo * etc/* dev/*; touch /x || echo closed"));
