@@ -13,10 +13,11 @@ const TABLE: &[(&str, &[&str])] = &[
     ("link", &["proto"]),
     ("image", &["erofs", "spec", "store", "sys"]),
     ("artifacts", &["erofs", "store", "sys"]),
-    ("vmm", &["spec", "sys"]),
+    ("pager", &["sys"]),
+    ("vmm", &["pager", "spec", "sys"]),
     ("net", &["link", "proto", "spec", "sys"]),
-    ("engine", &["artifacts", "image", "link", "net", "proto", "spec", "store", "sys", "vmm"]),
-    ("cli", &["artifacts", "engine", "image", "proto", "spec", "store", "sys", "vmm"]),
+    ("engine", &["artifacts", "image", "link", "net", "pager", "proto", "spec", "store", "sys", "vmm"]),
+    ("cli", &["artifacts", "engine", "image", "pager", "proto", "spec", "store", "sys", "vmm"]),
     ("agent", &["link", "proto", "sys"]),
 ];
 
