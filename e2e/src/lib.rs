@@ -5,6 +5,7 @@
 
 mod fixture;
 mod host;
+pub mod native;
 mod program;
 mod registry;
 mod traces;

@@ -15,13 +15,20 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // The monitor's jail is this program started anew: before anything else, since it needs a single thread.
-    if std::env::args_os().nth(1).is_some_and(|first| first == settings::JAIL_MARKER) {
+    let first = std::env::args_os().nth(1);
+    if first.as_ref().is_some_and(|first| first == settings::JAIL_MARKER) {
         return fcvm_sys::jail::enter();
     }
-    match run() {
+    let outcome = if first.is_some_and(|first| first == settings::PAGER_MARKER) { serve_pages() } else { run() };
+    match outcome {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
+}
+
+fn serve_pages() -> Result<ExitCode, Failure> {
+    fcvm_pager::enter().map_err(|error| Failure::new(format!("serve a snapshot's pages: {error}")))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run() -> Result<ExitCode, Failure> {

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// The first argument of the executable when it is started anew as the monitor's jail.
 pub(crate) const JAIL_MARKER: &str = "__jail";
 
+/// The same, as a page server in a jail.
+pub(crate) const PAGER_MARKER: &str = "__pager";
+
 /// How much disk the snapshots that make later runs quick may take, in bytes.
 const CACHE_ROOM: u64 = 10 << 30;
 
@@ -30,6 +33,7 @@ pub(crate) fn settings(data_dir: &Path) -> Result<Settings, Failure> {
         data_dir: data_dir.to_owned(),
         agent: agent(&executable),
         jail: vec![JAIL_MARKER.into()],
+        pager: vec![PAGER_MARKER.into()],
         registries: registries(&search_path),
         cache_room: CACHE_ROOM,
         faults: faults()?,

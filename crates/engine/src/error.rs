@@ -73,6 +73,9 @@ pub enum Error {
     /// The VM runs.
     #[error("VM {0} is running; stop it first or use --force")]
     Running(String),
+    /// A page server could not be started.
+    #[error("start a page server")]
+    Pager(#[source] fcvm_sys::jail::Error),
     /// The guest's memory could not be copied or written.
     #[error("{what} the guest's memory")]
     Memory {

@@ -15,6 +15,8 @@ pub struct Settings {
     pub executable: PathBuf,
     /// The arguments that make it the jail.
     pub jail: Vec<OsString>,
+    /// The arguments that make it a page server.
+    pub pager: Vec<OsString>,
     /// Directories in which programs are looked for.
     pub search_path: Vec<PathBuf>,
     /// The Firecracker that was named; otherwise it is looked for there too.
@@ -31,5 +33,10 @@ impl Settings {
     /// How this executable is started anew as the monitor's jail.
     pub fn entrance(&self) -> fcvm_vmm::Entrance {
         fcvm_vmm::Entrance { executable: self.executable.clone(), arguments: self.jail.clone() }
+    }
+
+    /// How it is started anew as a page server.
+    pub(crate) fn pager(&self) -> fcvm_pager::Program {
+        fcvm_pager::Program { executable: self.executable.clone(), arguments: self.pager.clone() }
     }
 }

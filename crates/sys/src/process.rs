@@ -155,6 +155,11 @@ impl Watched {
         self.child.get_ref().kill()
     }
 
+    /// Returns a descriptor of it for someone else who watches it: readable once it has ended.
+    pub fn pidfd(&self) -> io::Result<OwnedFd> {
+        self.child.get_ref().pidfd.try_clone()
+    }
+
     /// Waits for its end; afterwards returns the same at once. May be cancelled and called again.
     pub async fn ended(&mut self) -> io::Result<Ending> {
         loop {

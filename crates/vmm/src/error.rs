@@ -59,6 +59,12 @@ pub enum Error {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// The machine's pages cannot be had of a server.
+    #[error("cannot have the machine's memory served")]
+    Pager {
+        /// Why.
+        source: fcvm_pager::LinkError,
+    },
     /// The monitor refused a command, or the connection to it broke.
     #[error("cannot {what} the machine")]
     Steer {

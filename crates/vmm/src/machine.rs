@@ -1,6 +1,7 @@
 //! A machine that runs: its process, its link, its console, and how it ends.
 
 use crate::control::Control;
+use crate::firecracker::Supervised;
 use crate::memory::{Memory, MemoryCopy, Whole};
 use crate::process::Process;
 use crate::{Choice, Console, Error, Line};
@@ -17,6 +18,8 @@ pub struct Machine {
     line: Option<Line>,
     memory: Memory,
     control: Control,
+    /// Its bond with a page server, if it has one.
+    supervised: Option<Supervised>,
     killed: bool,
     exit: Option<Exit>,
 }
@@ -30,6 +33,8 @@ pub enum Exit {
     Reset,
     /// [`Machine::kill`] was called.
     Killed,
+    /// It was ended because nobody brings its pages any more.
+    PagesLost(String),
     /// Someone else ended the monitor with this signal, or it crashed.
     Signal(i32),
     /// The monitor gave up.
@@ -47,6 +52,7 @@ impl fmt::Display for Exit {
             Exit::PoweredOff => f.write_str("ended because the guest powered off"),
             Exit::Reset => f.write_str("ended because the guest reset itself, as a kernel does that panics"),
             Exit::Killed => f.write_str("was killed by its owner"),
+            Exit::PagesLost(reason) => write!(f, "was ended because {reason}"),
             Exit::Signal(signal) => write!(f, "was ended by signal {signal}"),
             Exit::Failed { status, stderr } => write!(f, "failed with status {status}: {stderr}"),
         }
@@ -56,7 +62,12 @@ impl fmt::Display for Exit {
 impl Machine {
     /// Makes one of a monitor that runs it.
     pub(crate) fn new(process: Process, choice: Choice, line: Line, memory: Memory, control: Control) -> Self {
-        Self { process, choice, line: Some(line), memory, control, killed: false, exit: None }
+        Self { process, choice, line: Some(line), memory, control, supervised: None, killed: false, exit: None }
+    }
+
+    /// Binds it to the server that brings its pages.
+    pub(crate) fn supervised(self, supervised: Option<Supervised>) -> Self {
+        Self { supervised, ..self }
     }
 
     /// Takes the way to the guest's agent. There is one per machine.
@@ -140,10 +151,14 @@ impl Machine {
         exit
     }
 
+    fn lost(&self) -> Option<String> {
+        self.supervised.as_ref().and_then(Supervised::lost).map(str::to_owned)
+    }
+
     fn judge(&self, ending: io::Result<Ending>) -> Exit {
         match ending {
             Ok(Ending::Signal(_)) if self.killed => Exit::Killed,
-            Ok(Ending::Signal(signal)) => Exit::Signal(signal),
+            Ok(Ending::Signal(signal)) => self.lost().map_or(Exit::Signal(signal), Exit::PagesLost),
             Ok(Ending::Code(0)) => self.control.shutdown().unwrap_or(Exit::PoweredOff),
             Ok(Ending::Code(status)) => Exit::Failed { status, stderr: self.process.stderr.text() },
             Err(error) => Exit::Failed { status: -1, stderr: format!("its end was missed: {error}") },

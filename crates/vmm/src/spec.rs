@@ -53,6 +53,8 @@ pub struct Saved {
     pub pages: Option<PathBuf>,
     /// The state of processors and devices, in the monitor's own format.
     pub devices: PathBuf,
+    /// The socket of a server that brings the pages; without one the memory file is mapped.
+    pub server: Option<PathBuf>,
     /// The version of the monitor that saved it: another's format may differ.
     pub version: String,
 }

@@ -44,6 +44,8 @@ pub(crate) enum SnapshotVerb {
     },
     /// Keep a snapshot ready for `snapshot run --pid`, until a signal comes
     Serve {
+        #[command(flatten)]
+        form: AsJson,
         /// The snapshot, by tag or id
         snapshot: String,
     },

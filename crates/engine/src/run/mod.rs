@@ -71,6 +71,9 @@ pub enum Origin {
         id: SnapshotId,
         /// `KEY=VALUE` for commands that are run in it from now on.
         env: Vec<String>,
+        /// The process that serves it, if that is to bring the pages.
+        #[serde(default)]
+        server: Option<u32>,
     },
 }
 
@@ -170,8 +173,8 @@ impl Engine {
             let phases = async {
                 match &request.origin {
                     Origin::Image => self.begin(vm, request, observer).await,
-                    Origin::Snapshot { id, env } => {
-                        let prepared = self.prepare_clone(vm, request, id, env).await?;
+                    Origin::Snapshot { id, env, server } => {
+                        let prepared = self.prepare_clone(vm, request, (id, *server), env).await?;
                         Ok((self.boot(vm, prepared).await?, None))
                     }
                 }

@@ -19,7 +19,7 @@ impl Engine {
         &self,
         vm: &mut OwnedVm,
         request: &RunRequest,
-        id: &SnapshotId,
+        (id, server): (&SnapshotId, Option<u32>),
         env: &[String],
     ) -> Result<Prepared, Error> {
         let snapshot = self.store().snapshot(id)?;
@@ -28,7 +28,8 @@ impl Engine {
         }
         let choice = self.choose(&request.spec)?;
         let ports = Published::bind(&request.spec.ports).await?;
-        let lent = lend(vm.dir().path(), &snapshot, &choice)?;
+        let mut lent = lend(vm.dir().path(), &snapshot, &choice)?;
+        lent.saved.server = server.and_then(|pid| self.store().pager_of(pid));
         vm.update(|record| {
             record.image_digest.clone_from(&lent.manifest.image_digest);
             record.command.clone_from(&lent.manifest.command);
@@ -79,6 +80,7 @@ pub(crate) fn lend(into: &Path, snapshot: &SnapshotDir, choice: &Choice) -> Resu
         pages: manifest.files.contains_key(name::PAGES).then_some(pages),
         devices: snapshot.path(name::DEVICES),
         version: manifest.machine.version.clone(),
+        server: None,
     };
     Ok(Lent { manifest, saved, files: MachineFiles::lent(into), hold })
 }

@@ -9,10 +9,12 @@ pub(crate) mod clone;
 mod difference;
 mod disk;
 mod prepare;
+mod serve;
 
 pub use clone::{CloneAsk, clone_spec};
 pub use difference::{Comings, Difference, difference};
 pub use prepare::{Found, Preparation, PreparedSnapshot};
+pub use serve::Serving;
 
 use crate::control::{CaptureAnswer, Command};
 use crate::ops::{connect, done};

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! snapshots/PID.serve    the snapshot's id; locked by that process
+//! snapshots/PID.pager    where it listens, if it brings the pages of the snapshot's memory
 //! ```
-//! Without a lock the process is gone, whoever has its number now, and the sweep removes the file.
+//! Without a lock the process is gone, whoever has its number now, and the sweep removes both.
 
 use super::sweep;
 use crate::{Error, Store, file};
@@ -12,6 +13,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 pub(super) const SERVE: &str = "serve";
+pub(super) const PAGER: &str = "pager";
 
 /// Makes a snapshot known as this process's. Dropped it ends that.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ impl Store {
         let path = self.serve_path(pid);
         let _guard = self.exclusive()?;
         file::remove(&path)?;
+        file::remove(&path.with_extension(PAGER))?;
         let lock = file::open_lock(&path)?;
         lock.lock().map_err(Error::file("lock", &path))?;
         fs::write(&path, format!("{id}\n")).map_err(Error::file("write", &path))?;
@@ -39,15 +42,30 @@ impl Store {
         id.filter(|_| !sweep::is_free(&path)).ok_or(Error::NoServer(pid))
     }
 
+    /// Finds where a process listens that brings the pages of its snapshot; none if it does not.
+    pub fn pager_of(&self, pid: u32) -> Option<PathBuf> {
+        let path = self.serve_path(pid).with_extension(PAGER);
+        path.exists().then_some(path)
+    }
+
     fn serve_path(&self, pid: u32) -> PathBuf {
         self.snapshots_dir().join(pid.to_string()).with_extension(SERVE)
     }
 }
 
+impl Served {
+    /// Where the process listens, if it brings the pages: there is nothing yet.
+    pub fn pager(&self) -> PathBuf {
+        self.path.with_extension(PAGER)
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
-        if let Err(error) = file::remove(&self.path) {
-            tracing::warn!(%error, "the name of a served snapshot is left to the sweep");
+        for path in [self.pager(), self.path.clone()] {
+            if let Err(error) = file::remove(&path) {
+                tracing::warn!(%error, "the name of a served snapshot is left to the sweep");
+            }
         }
     }
 }

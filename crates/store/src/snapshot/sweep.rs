@@ -2,7 +2,7 @@
 
 use super::fork::{FORK, HOLD};
 use super::name;
-use super::serve::SERVE;
+use super::serve::{PAGER, SERVE};
 use crate::{Error, Store, file};
 use std::fs::{self, File};
 use std::path::Path;
@@ -25,6 +25,7 @@ impl Store {
                     file::remove_tree(&path)?;
                 }
                 Some(HOLD | SERVE) if is_free(&path) => file::remove(&path)?,
+                Some(PAGER) if is_free(&path.with_extension(SERVE)) => file::remove(&path)?,
                 _ => {}
             }
         }

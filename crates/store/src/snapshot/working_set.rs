@@ -24,11 +24,16 @@ impl SnapshotDir {
         file::write_atomic(&self.path(name::WORKING_SET), text.as_bytes(), 0o600)
     }
 
+    /// Which pages machines use at once, as far as that is known: first page and number of each part.
+    pub fn working_set(&self) -> Vec<(u64, u64)> {
+        let text = fs::read_to_string(self.path(name::WORKING_SET)).unwrap_or_default();
+        text.lines().take(MOST).filter_map(part).collect()
+    }
+
     /// Has the kernel read into its page cache what machines use at once, if that is known.
     pub fn read_ahead_working_set(&self) {
-        let Ok(text) = fs::read_to_string(self.path(name::WORKING_SET)) else { return };
         let Ok(memory) = File::open(self.path(name::MEMORY)) else { return };
-        for (first, count) in text.lines().take(MOST).filter_map(part) {
+        for (first, count) in self.working_set() {
             let (Some(start), Some(length)) = (first.checked_mul(PAGE), count.checked_mul(PAGE)) else { continue };
             // That it is advice goes for the kernel as well.
             let _ = rustix::fs::fadvise(&memory, start, NonZeroU64::new(length), Advice::WillNeed);

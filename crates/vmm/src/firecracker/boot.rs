@@ -3,13 +3,15 @@
 use super::api::{Api, ApiError, Call};
 use super::command;
 use super::files::{self, Ours};
+use super::pager::{Handover, Supervised};
 use super::workspace::{self, Workspace};
 use super::{Control, FEATURES, Firecracker, OLDEST, saved};
 use crate::control::failed;
 use crate::process::{Process, host, pair};
-use crate::{Accelerator, Error, Line, Machine, MachineSpec, Memory, Origin};
+use crate::{Accelerator, Error, Line, Machine, MachineSpec, Memory, Origin, Saved};
 use fcvm_sys::jail::{Bind, Device, Entrance, Jail, Limit};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdListener;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -29,12 +31,12 @@ const BESIDE: u64 = 32 << 20;
 /// Boots a machine. See [`crate::boot`].
 pub(crate) async fn boot(firecracker: &Firecracker, spec: &MachineSpec, entrance: &Entrance) -> Result<Machine, Error> {
     check(spec)?;
-    let (Ours { memory, log, listener }, descriptors) = files::open(spec)?;
+    let (Ours { mut memory, log, listener, pager }, descriptors) = files::open(spec)?;
     let (console, its_console) = pair("console")?;
     let jail = Jail {
         arguments: command::arguments(),
         binds: vec![Bind::read_only(&firecracker.program)],
-        devices: vec![Device::Kvm],
+        devices: devices(spec),
         workspace: Some(workspace::ordered(spec.memory.bytes() + BESIDE, command::entries(spec))),
         limits: vec![(Limit::CoreSize, 0), (Limit::Descriptors, DESCRIPTORS)],
         descriptors,
@@ -46,14 +48,15 @@ pub(crate) async fn boot(firecracker: &Firecracker, spec: &MachineSpec, entrance
     process.readers.spawn(process.stderr.clone().follow(log));
     let workspace = Workspace::of(process.pid());
     let mut control = Control::new(workspace, &memory);
-    match bring_up(&mut control, &memory, process.pid(), spec).await {
+    let handover = handover(pager, spec, &process)?;
+    match bring_up(&mut control, &mut memory, (process.pid(), handover), spec).await {
         // A load that fails ends Firecracker, and a connection that breaks says that it ended.
         Err(error @ Error::Steer { .. }) => Err(explain(error, &mut process).await),
         Err(error) => Err(error),
-        Ok(()) => {
+        Ok(supervised) => {
             let line = Line::dialled(UnixListener::from_std(listener).map_err(host("link"))?);
             let control = crate::control::Control::Firecracker(control);
-            Ok(Machine::new(process, spec.choice.clone(), line, memory, control))
+            Ok(Machine::new(process, spec.choice.clone(), line, memory, control).supervised(supervised))
         }
     }
 }
@@ -71,12 +74,37 @@ fn check(spec: &MachineSpec) -> Result<(), Error> {
     Err(Error::Unsupported { monitor: MONITOR, reason })
 }
 
+/// What may fill its memory is asked for by machines whose memory others fill.
+fn devices(spec: &MachineSpec) -> Vec<Device> {
+    match &spec.origin {
+        Origin::Saved(Saved { server: Some(_), .. }) => vec![Device::Kvm, Device::Userfaultfd],
+        Origin::Boot { .. } | Origin::Saved(_) => vec![Device::Kvm],
+    }
+}
+
+fn handover(pager: Option<StdListener>, spec: &MachineSpec, process: &Process) -> Result<Option<Handover>, Error> {
+    let (Some(listener), Origin::Saved(Saved { server: Some(server), .. })) = (pager, &spec.origin) else {
+        return Ok(None);
+    };
+    Ok(Some(Handover {
+        listener: UnixListener::from_std(listener).map_err(host("memory"))?,
+        server: server.clone(),
+        monitor: process.child.pidfd().map_err(host("memory"))?,
+        size: spec.memory.bytes(),
+    }))
+}
+
 fn follow(log: OwnedFd) -> Result<pipe::Receiver, Error> {
     pipe::Receiver::from_owned_fd(log).map_err(host("log"))
 }
 
 /// Waits for the API, and makes the calls that a machine takes.
-async fn bring_up(control: &mut Control, memory: &Memory, pid: u32, spec: &MachineSpec) -> Result<(), Error> {
+async fn bring_up(
+    control: &mut Control,
+    memory: &mut Memory,
+    loading: (u32, Option<Handover>),
+    spec: &MachineSpec,
+) -> Result<Option<Supervised>, Error> {
     let silent = |_| Error::Silent { monitor: MONITOR, seconds: PATIENCE.as_secs() };
     let version = tokio::time::timeout(PATIENCE, first_answer(&control.api)).await.map_err(silent)?;
     control.version = version.map_err(failed::<ApiError>("greet"))?;
@@ -86,9 +114,9 @@ async fn bring_up(control: &mut Control, memory: &Memory, pid: u32, spec: &Machi
             for call in command::boot(spec) {
                 control.api.call(&call).await.map_err(failed::<ApiError>("start"))?;
             }
-            Ok(())
+            Ok(None)
         }
-        Origin::Saved(saved) => saved::load(control, memory, pid, saved).await,
+        Origin::Saved(saved) => saved::load(control, memory, loading, saved).await,
     }
 }
 

@@ -6,7 +6,7 @@
 use super::api::{Call, Method};
 use super::arch;
 use super::workspace::{API, LINK, PLACE};
-use crate::{Access, LINK_VSOCK_PORT, MachineSpec, Origin};
+use crate::{Access, LINK_VSOCK_PORT, MachineSpec, Origin, Saved};
 use fcvm_sys::jail::{Entry, EntryKind};
 use serde_json::json;
 use std::ffi::OsString;
@@ -28,6 +28,8 @@ pub(super) enum Inherited {
     Disk(usize),
     /// The socket that the guest dials, which is the owner's.
     Listener,
+    /// The socket to which it says where it has the memory, when others bring the pages.
+    Pager,
 }
 
 impl Inherited {
@@ -41,16 +43,18 @@ impl Inherited {
             Self::Devices => "devices".to_owned(),
             Self::Disk(index) => format!("disk{index}"),
             Self::Listener => format!("{LINK}_{LINK_VSOCK_PORT}"),
+            Self::Pager => "pager".to_owned(),
         }
     }
 }
 
 /// Returns what Firecracker inherits for a machine, in the order of its descriptors.
 pub(super) fn inherited(spec: &MachineSpec) -> Vec<Inherited> {
-    use Inherited::{Devices, Disk, Initramfs, Kernel, Listener, Log, Memory};
-    let origin: &[Inherited] = match spec.origin {
+    use Inherited::{Devices, Disk, Initramfs, Kernel, Listener, Log, Memory, Pager};
+    let origin: &[Inherited] = match &spec.origin {
         Origin::Boot { .. } => &[Kernel, Initramfs],
-        Origin::Saved(_) => &[Memory, Devices],
+        Origin::Saved(Saved { server: None, .. }) => &[Memory, Devices],
+        Origin::Saved(Saved { server: Some(_), .. }) => &[Pager, Devices],
     };
     [Log, Listener].into_iter().chain(origin.iter().copied()).chain((0..spec.disks.len()).map(Disk)).collect()
 }
@@ -58,7 +62,8 @@ pub(super) fn inherited(spec: &MachineSpec) -> Vec<Inherited> {
 /// Returns the names by which it finds them in its workspace.
 pub(super) fn entries(spec: &MachineSpec) -> Vec<Entry> {
     let entry = |(descriptor, what): (usize, Inherited)| {
-        let kind = if what == Inherited::Listener { EntryKind::Listener } else { EntryKind::File };
+        let listens = matches!(what, Inherited::Listener | Inherited::Pager);
+        let kind = if listens { EntryKind::Listener } else { EntryKind::File };
         Entry { name: what.name(), descriptor, kind }
     };
     inherited(spec).into_iter().enumerate().map(entry).collect()
@@ -123,10 +128,14 @@ fn parameters() -> String {
 }
 
 /// Returns the call that makes a saved machine stand there, paused.
-pub(super) fn load() -> Call {
+pub(super) fn load(saved: &Saved) -> Call {
+    let (backend, what) = match saved.server {
+        None => ("File", Inherited::Memory),
+        Some(_) => ("Uffd", Inherited::Pager),
+    };
     let body = json!({
         "snapshot_path": inside(&Inherited::Devices.name()),
-        "mem_backend": { "backend_type": "File", "backend_path": inside(&Inherited::Memory.name()) },
+        "mem_backend": { "backend_type": backend, "backend_path": inside(&what.name()) },
         "resume_vm": false,
     });
     Call::new(Method::Put, "/snapshot/load", body)

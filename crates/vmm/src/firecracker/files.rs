@@ -3,7 +3,7 @@
 use super::command::{Inherited, inherited};
 use crate::files::{self, Again};
 use crate::process::host;
-use crate::{Access, Error, MachineSpec, Memory, Origin, Saved};
+use crate::{Access, Error, MachineSpec, Memory, Origin, Saved, memory};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,6 +15,8 @@ pub(super) struct Ours {
     pub(super) memory: Memory,
     pub(super) log: OwnedFd,
     pub(super) listener: UnixListener,
+    /// Where Firecracker says where it has the memory, if a server brings the pages.
+    pub(super) pager: Option<UnixListener>,
 }
 
 /// Opens and makes all that a machine needs; returns the owner's ends, and what Firecracker inherits in its order.
@@ -22,7 +24,8 @@ pub(super) fn open(spec: &MachineSpec) -> Result<(Ours, Vec<OwnedFd>), Error> {
     let (log, its_log) = files::pipe("log")?;
     let listener = socket().map_err(host("link"))?;
     let mut its_log = Some(its_log);
-    let mut memory = Memory::Monitors;
+    let memory = memory_of(spec)?;
+    let mut pager = None;
     let mut handed = Vec::new();
     for what in inherited(spec) {
         handed.push(match (what, &spec.origin) {
@@ -30,10 +33,14 @@ pub(super) fn open(spec: &MachineSpec) -> Result<(Ours, Vec<OwnedFd>), Error> {
             (Inherited::Listener, _) => listener.try_clone().map_err(host("link"))?,
             (Inherited::Kernel, Origin::Boot { kernel, .. }) => files::readable("kernel", kernel)?,
             (Inherited::Initramfs, Origin::Boot { initramfs, .. }) => files::readable("initramfs", initramfs)?,
-            (Inherited::Memory, Origin::Saved(Saved { memory: path, .. })) => {
-                let opened = files::memory(path, spec.memory.bytes(), Again::Read)?;
-                memory = Memory::Private(opened.try_clone().map_err(host("memory"))?);
-                opened
+            (Inherited::Memory, _) => match &memory {
+                Memory::Private(file) => file.try_clone().map_err(host("memory"))?,
+                _ => unreachable!("it inherits a memory that it maps"),
+            },
+            (Inherited::Pager, _) => {
+                let socket = socket().map_err(host("memory"))?;
+                pager = Some(UnixListener::from(socket.try_clone().map_err(host("memory"))?));
+                socket
             }
             (Inherited::Devices, Origin::Saved(Saved { devices, .. })) => {
                 files::lent("device state", devices, Again::Read)?
@@ -43,12 +50,23 @@ pub(super) fn open(spec: &MachineSpec) -> Result<(Ours, Vec<OwnedFd>), Error> {
                 let again = if disk.access == Access::ReadOnly { Again::Read } else { Again::ReadWrite };
                 files::lent("disk", &disk.path, again)?
             }
-            (Inherited::Kernel | Inherited::Initramfs | Inherited::Memory | Inherited::Devices, _) => {
+            (Inherited::Kernel | Inherited::Initramfs | Inherited::Devices, _) => {
                 unreachable!("a machine inherits what belongs to its origin")
             }
         });
     }
-    Ok((Ours { memory, log, listener: listener.into() }, handed))
+    Ok((Ours { memory, log, listener: listener.into(), pager }, handed))
+}
+
+/// Opens the memory of a saved machine; that of one that boots is Firecracker's own.
+fn memory_of(spec: &MachineSpec) -> Result<Memory, Error> {
+    let Origin::Saved(Saved { memory: path, pages, server, .. }) = &spec.origin else { return Ok(Memory::Monitors) };
+    let opened = files::memory(path, spec.memory.bytes(), Again::Read)?;
+    if server.is_none() {
+        return Ok(Memory::Private(opened));
+    }
+    let failed = |source| Error::File { role: "memory pages", path: path.clone(), source };
+    memory::Origin::open(opened.into(), pages.as_deref()).map(Memory::Served).map_err(failed)
 }
 
 /// Makes the socket that listens once the jail has given it its address.

@@ -10,12 +10,14 @@ mod boot;
 mod command;
 mod control;
 mod files;
+mod pager;
 mod saved;
 mod workspace;
 
 pub use api::ApiError;
 pub(crate) use boot::boot;
 pub(crate) use control::Control;
+pub(crate) use pager::Supervised;
 
 use crate::Features;
 use std::path::{Path, PathBuf};

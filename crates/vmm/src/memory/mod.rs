@@ -4,6 +4,7 @@
 //! Own      booted    the memory is a file of its own     copy: all of it, most of it ahead of the pause   [whole]
 //! Private  restored  the monitor maps a saved file       copy: the pages that are the machine's own       [private]
 //!                    privately; the file never changes   and the saved file by reference
+//! Served   restored  a server brings the monitor's pages  copy: those that differ from the saved file's     [served]
 //! Monitors booted    the monitor's own, who knows where  copy: all of it, by the monitor, during the pause
 //! ```
 //!
@@ -13,13 +14,16 @@
 mod compare;
 mod pages;
 mod private;
+mod served;
 mod whole;
 
 pub use compare::{Differing, SavedMemory};
-pub use pages::Pages;
+pub use pages::{Pages, parts};
 pub use whole::Whole;
 
 use private::Private;
+pub(crate) use served::Origin;
+use served::Served;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -35,6 +39,8 @@ pub(crate) enum Memory {
     Own(OwnedFd),
     /// The file of a saved machine, which the monitor maps privately.
     Private(OwnedFd),
+    /// Memory of the monitor, whose pages a server brings from the files of a saved machine.
+    Served(Origin),
     /// Memory of the monitor that nobody else can find.
     Monitors,
 }
@@ -44,7 +50,8 @@ impl Memory {
     pub(crate) fn copy(&self, monitor: u32) -> io::Result<MemoryCopy> {
         Ok(match self {
             Self::Own(file) => MemoryCopy::Whole(Whole::of(file.try_clone()?.into())?),
-            Self::Private(file) => MemoryCopy::Pages(PagesCopy(Private::of(monitor, &file.try_clone()?.into())?)),
+            Self::Private(file) => MemoryCopy::pages(Own::Private(Private::of(monitor, &file.try_clone()?.into())?)),
+            Self::Served(origin) => MemoryCopy::pages(Own::Served(Served::of(monitor, origin.try_clone()?)?)),
             Self::Monitors => MemoryCopy::Monitors { largest: private::anonymous(monitor)? },
         })
     }
@@ -54,6 +61,7 @@ impl Memory {
         match self {
             Self::Own(_) | Self::Monitors => Ok(Vec::new()),
             Self::Private(file) => Private::of(monitor, &file.try_clone()?.into())?.touched(),
+            Self::Served(origin) => Served::of(monitor, origin.try_clone()?)?.touched(),
         }
     }
 
@@ -80,11 +88,16 @@ pub enum MemoryCopy {
 }
 
 impl MemoryCopy {
+    fn pages(own: Own) -> Self {
+        Self::Pages(PagesCopy(own))
+    }
+
     /// How many bytes the copy may take at most.
     pub fn largest(&self) -> io::Result<u64> {
         match self {
             Self::Whole(whole) => whole.largest(),
-            Self::Pages(PagesCopy(private)) => private.largest(),
+            Self::Pages(PagesCopy(Own::Private(private))) => private.largest(),
+            Self::Pages(PagesCopy(Own::Served(served))) => served.largest(),
             Self::Monitors { largest } => Ok(*largest),
         }
     }
@@ -92,11 +105,21 @@ impl MemoryCopy {
 
 /// See [`MemoryCopy::Pages`].
 #[derive(Debug)]
-pub struct PagesCopy(Private);
+pub struct PagesCopy(Own);
+
+/// How a machine's own pages are found.
+#[derive(Debug)]
+enum Own {
+    Private(Private),
+    Served(Served),
+}
 
 impl PagesCopy {
     /// Takes the pages of a machine that is paused.
     pub fn take(self) -> io::Result<Pages> {
-        self.0.read()
+        match self.0 {
+            Own::Private(private) => private.read(),
+            Own::Served(served) => served.read(),
+        }
     }
 }

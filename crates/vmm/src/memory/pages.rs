@@ -91,6 +91,12 @@ impl Run {
     }
 }
 
+/// Reads which parts of the memory a file of pages holds: where each is in the memory, its length, and where it is in the
+/// file, in bytes.
+pub fn parts(file: &File) -> io::Result<Vec<(u64, u64, u64)>> {
+    Ok(runs(file)?.iter().map(|run| (run.start(), run.end() - run.start(), run.place)).collect())
+}
+
 /// Reads which pages a file holds.
 pub(super) fn runs(file: &File) -> io::Result<Vec<Run>> {
     let mut file = io::BufReader::new(file);

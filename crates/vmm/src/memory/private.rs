@@ -17,13 +17,13 @@ pub(super) struct Private {
     memory: File,
 }
 
-/// A part of the memory file in the monitor's address space.
+/// A part of the memory in the monitor's address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mapping {
-    start: u64,
-    end: u64,
+pub(super) struct Mapping {
+    pub(super) start: u64,
+    pub(super) end: u64,
     /// The place in the file.
-    offset: u64,
+    pub(super) offset: u64,
 }
 
 /// Bits of an entry of `pagemap`: see the kernel's `admin-guide/mm/pagemap.rst`.
@@ -44,6 +44,11 @@ impl Private {
         if mapped != metadata.len() {
             return Err(io::Error::other(format!("the monitor maps {mapped} bytes of {}", metadata.len())));
         }
+        Self::at(monitor, mappings)
+    }
+
+    /// Looks at a monitor whose memory is there, in the order of the places.
+    pub(super) fn at(monitor: u32, mappings: Vec<Mapping>) -> io::Result<Self> {
         let pagemap = File::open(format!("/proc/{monitor}/pagemap"))?;
         let memory = File::options().read(true).write(true).open(format!("/proc/{monitor}/mem"))?;
         Ok(Self { monitor, mappings, pagemap, memory })
@@ -87,6 +92,16 @@ impl Private {
             at += count as u64;
         }
         Ok(())
+    }
+
+    /// Finds runs of pages that are there: see [`Private::each_run`].
+    pub(super) fn each_there(&self, take: impl FnMut(u64, u64, u64) -> io::Result<()>) -> io::Result<()> {
+        self.each_run(is_there, take)
+    }
+
+    /// Reads bytes of pages that are there: others would be waited for.
+    pub(super) fn read_at(&self, into: &mut [u8], address: u64) -> io::Result<()> {
+        self.memory.read_exact_at(into, address)
     }
 
     /// Finds the pages that the machine has used, its own and the file's: first page and number of each part.

@@ -68,6 +68,8 @@ fn check(spec: &MachineSpec) -> Result<(), Error> {
         format!("it takes {} disks at most", FEATURES.disks)
     } else if spec.cpus == 0 {
         "a machine has one processor at least".to_owned()
+    } else if matches!(&spec.origin, Origin::Saved(saved) if saved.server.is_some()) {
+        "its memory is mapped, nobody serves it".to_owned()
     } else {
         return Ok(());
     };

@@ -57,7 +57,7 @@ fn hand_over(what: Inherited, spec: &MachineSpec, ours: &Ours, theirs: &Theirs) 
     match (what, &spec.origin) {
         (Inherited::Memory, _) => match &ours.memory {
             Memory::Own(file) | Memory::Private(file) => copy(file),
-            Memory::Monitors => unreachable!("its memory is a file"),
+            Memory::Served(_) | Memory::Monitors => unreachable!("its memory is a file"),
         },
         (Inherited::Control, _) => copy(&theirs.control),
         (Inherited::Link, _) => copy(&theirs.link),

@@ -67,7 +67,7 @@ async fn save(machine: &Machine, base: Option<&Saved>, directory: &Path) -> Save
     }
     machine.resume().await.unwrap();
     std::fs::write(file("devices"), devices).unwrap();
-    Saved { memory, pages, devices: file("devices"), version: machine.version() }
+    Saved { memory, pages, devices: file("devices"), version: machine.version(), server: None }
 }
 
 async fn restore(spec: &MachineSpec, saved: &Saved, directory: &Path) -> (Machine, Talk) {

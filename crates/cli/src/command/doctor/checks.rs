@@ -226,6 +226,7 @@ mod tests {
             data_dir: "/proc/nowhere".into(),
             agent: "/dev/null".into(),
             executable: "/proc/self/exe".into(),
+            pager: Vec::new(),
             jail: Vec::new(),
             search_path: Vec::new(),
             firecracker: None,

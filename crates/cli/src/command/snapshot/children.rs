@@ -24,10 +24,10 @@ pub(super) fn run(args: CloneArgs, engine: &Engine) -> Result<ExitCode, Failure>
     args.children.check()?;
     let snapshot = wanted(&args, engine)?;
     if args.detach || args.children.count > 1 || args.children.exec.is_some() {
-        return start(&args.children, &snapshot, engine);
+        return start(&args.children, (&snapshot, args.pid), engine);
     }
     let manifest = snapshot.manifest()?;
-    let mut requests = requests(&args.children, &manifest)?;
+    let mut requests = requests(&args.children, (&manifest, args.pid))?;
     let mut request = requests.remove(0);
     request.spec.stdin = if args.interactive { Stdin::Carried } else { Stdin::Null };
     let (place, signals, show) = (Place::Foreground, Signals::Forwarded, Show::Nothing);
@@ -44,9 +44,13 @@ fn wanted(args: &CloneArgs, engine: &Engine) -> Result<SnapshotDir, Failure> {
 }
 
 /// Starts VMs in the background, all at once, and says what became of each.
-pub(super) fn start(args: &ChildArgs, snapshot: &SnapshotDir, engine: &Engine) -> Result<ExitCode, Failure> {
+pub(super) fn start(
+    args: &ChildArgs,
+    (snapshot, server): (&SnapshotDir, Option<u32>),
+    engine: &Engine,
+) -> Result<ExitCode, Failure> {
     let manifest = snapshot.manifest()?;
-    let requests = requests(args, &manifest)?;
+    let requests = requests(args, (&manifest, server))?;
     let outcomes: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
         let one = |request: &RunRequest| {
             let id = owner::start(request, engine)?;
@@ -66,7 +70,7 @@ pub(super) fn start(args: &ChildArgs, snapshot: &SnapshotDir, engine: &Engine) -
     Ok(code)
 }
 
-fn requests(args: &ChildArgs, manifest: &Manifest) -> Result<Vec<RunRequest>, Failure> {
+fn requests(args: &ChildArgs, (manifest, server): (&Manifest, Option<u32>)) -> Result<Vec<RunRequest>, Failure> {
     let mut ports = Vec::new();
     for port in &args.publish {
         ports.extend(PortMapping::parse(port)?);
@@ -78,7 +82,7 @@ fn requests(args: &ChildArgs, manifest: &Manifest) -> Result<Vec<RunRequest>, Fa
             args.count
         )));
     }
-    let origin = Origin::Snapshot { id: manifest.id.clone(), env: args.env()? };
+    let origin = Origin::Snapshot { id: manifest.id.clone(), env: args.env()?, server };
     let request = |number: u16| {
         let (id, fresh_name) = fresh()?;
         let name: VmName = match &args.name {
@@ -106,7 +110,7 @@ pub(super) fn tune(text: &str, line: &str, engine: &Engine) -> Result<ExitCode, 
     }
     let (id, name) = fresh()?;
     let asked = CloneAsk { id, name, hostname: None, ports: Vec::new(), removal: Removal::Automatic };
-    let origin = Origin::Snapshot { id: manifest.id.clone(), env: Vec::new() };
+    let origin = Origin::Snapshot { id: manifest.id.clone(), env: Vec::new(), server: None };
     let request = child(clone_spec(&manifest, asked), origin);
     owner::start(&request, engine)?;
     let name = request.spec.name.as_str();

@@ -33,7 +33,7 @@ pub(super) fn snapshot(verb: SnapshotVerb, data_dir: &Path) -> Result<ExitCode, 
         SnapshotVerb::Diff(args) => done(diff::diff(&args, &engine)),
         SnapshotVerb::Flatten { snapshots } => each(&snapshots, |text| flatten(text, &engine)),
         SnapshotVerb::Tune { exec, snapshot } => children::tune(&snapshot, &exec, &engine),
-        SnapshotVerb::Serve { snapshot } => done(serve::serve(&snapshot, &engine)),
+        SnapshotVerb::Serve { form, snapshot } => done(serve::serve(&snapshot, form, &engine)),
         SnapshotVerb::Verify(args) => each(&args.snapshots, |text| verify(text, args.form, &engine)),
     }
 }
@@ -47,7 +47,7 @@ pub(super) fn fork(args: ForkArgs, data_dir: &Path) -> Result<ExitCode, Failure>
     let _hold = engine.store().hold_fork(&request.id)?;
     let captured = capture(&engine, &args.vm, request)?;
     let snapshot = engine.store().snapshot(&captured.id)?;
-    children::start(&args.children, &snapshot, &engine)
+    children::start(&args.children, (&snapshot, None), &engine)
 }
 
 /// Lets a running VM go back.

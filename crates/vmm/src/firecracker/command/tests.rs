@@ -37,13 +37,31 @@ fn a_machine_is_told_all_of_its_parts_before_it_starts() {
 #[test]
 fn disks_have_the_same_names_in_a_machine_that_boots_and_in_one_that_was_saved() {
     let boots = spec(Origin::Boot { kernel: "/k".into(), initramfs: "/i".into() });
-    let saved = Saved { memory: "/m".into(), pages: None, devices: "/d".into(), version: "1.17.0".to_owned() };
+    let saved = saved(None);
     let disks = |spec: &MachineSpec| {
         let disks = inherited(spec).into_iter().filter(|what| matches!(what, Inherited::Disk(_)));
         disks.map(Inherited::name).collect::<Vec<_>>()
     };
     assert_eq!(disks(&boots), ["disk0", "disk1"]);
     assert_eq!(disks(&boots), disks(&spec(Origin::Saved(saved))));
+}
+
+fn saved(server: Option<&str>) -> Saved {
+    let version = "1.17.0".to_owned();
+    Saved { memory: "/m".into(), pages: None, devices: "/d".into(), version, server: server.map(Into::into) }
+}
+
+#[test]
+fn a_memory_is_a_file_to_be_mapped_or_what_listens_for_its_place() {
+    let asked = |saved: &Saved| format!("{:?}", load(saved)).replace(['\\', ' '], "");
+    let mapped = saved(None);
+    assert!(asked(&mapped).contains(r#"File"#) && asked(&mapped).contains("/run/vm/memory"), "{}", asked(&mapped));
+    let served = saved(Some("/s"));
+    assert!(asked(&served).contains(r#"Uffd"#) && asked(&served).contains("/run/vm/pager"), "{}", asked(&served));
+    let names =
+        |saved: Saved| entries(&spec(Origin::Saved(saved))).into_iter().map(|entry| entry.name).collect::<Vec<_>>();
+    assert!(!names(mapped).contains(&"pager".to_owned()));
+    assert!(names(served).contains(&"pager".to_owned()), "and it has no memory to open");
 }
 
 /// `nomodule` is in Firecracker's own parameters; the guest has modules.

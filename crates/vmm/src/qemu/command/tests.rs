@@ -92,7 +92,8 @@ fn nothing_of_the_host_is_named() {
 #[test]
 fn a_saved_machine_maps_its_memory_privately_and_waits_for_its_state() {
     let file = |name: &str| std::path::PathBuf::from(name);
-    let saved = crate::Saved { memory: file("/m"), pages: None, devices: file("/d"), version: String::new() };
+    let saved =
+        crate::Saved { memory: file("/m"), pages: None, devices: file("/d"), version: String::new(), server: None };
     let spec = MachineSpec { origin: Origin::Saved(saved), ..machine(Accelerator::Tcg, disks()) };
     let text = text(&spec);
     assert!(text.contains("mem-path=/proc/self/fd/3,share=off"), "{text}");

@@ -1,0 +1,41 @@
+//! Firecracker as it is, on any `/dev/kvm`: machines, their snapshots, and page servers.
+//!
+//! `FCVM_FIRECRACKER_BIN` names it. What is missing is said, and all of these count as ignored.
+
+#![allow(clippy::unwrap_used, reason = "all of this is a test, which clippy cannot know without its harness")]
+
+#[path = "native/life.rs"]
+mod life;
+#[path = "native/served.rs"]
+mod served;
+
+use fcvm_e2e::native::Native;
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+type Test = (&'static str, fn(&Native));
+
+fn main() -> ExitCode {
+    let native = Native::find().map(Arc::new);
+    if let Err(missing) = &native {
+        eprintln!("SKIPPED: tests with Firecracker at its native speed, because {missing}");
+    }
+    let trial = |(name, test): &Test| {
+        let (test, native) = (*test, native.clone());
+        match native {
+            Err(_) => Trial::test(*name, || Ok(())).with_ignored_flag(true),
+            Ok(native) => Trial::test(*name, move || {
+                test(&native);
+                Ok(())
+            }),
+        }
+    };
+    libtest_mimic::run(&Arguments::from_args(), life::TESTS.iter().chain(served::TESTS).map(trial).collect())
+        .exit_code()
+}
+
+/// Runs one test's future on its own thread, as an owner does.
+fn block_on<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}
