@@ -63,6 +63,10 @@ const APPLETS: &[&str] = &[
     "readlink",
     "tftp",
     "ping",
+    "stty",
+    "tty",
+    "less",
+    "clear",
 ];
 
 /// Writes a `docker-archive:` of busybox and returns its path.

@@ -8,10 +8,12 @@ mod host;
 pub mod native;
 mod program;
 mod registry;
+mod terminal;
 mod traces;
 
 pub use fixture::{BUSYBOX, DEBIAN, busybox_archive, edition_archive, foreign_archive, hostile_archive};
 pub use host::{Host, Run, free_port, get, sha256};
 pub use program::{Finished, Started};
 pub use registry::{Access, PASSWORD, Registry, USER, copy_image};
+pub use terminal::Terminal;
 pub use traces::Process;

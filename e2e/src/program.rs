@@ -110,7 +110,7 @@ fn read_all(mut pipe: ChildStdout) -> JoinHandle<Vec<u8>> {
     })
 }
 
-fn code(status: ExitStatus) -> i32 {
+pub(crate) fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }

@@ -3,7 +3,7 @@
 use crate::command::{self, Input};
 use crate::exec::Refusal;
 use crate::join::find_program_in;
-use crate::pump::Pipes;
+use crate::pump::Streams;
 use crate::reaper::Reaper;
 use crate::{cgroup, init, user, world};
 use anyhow::{Context, Result};
@@ -41,7 +41,7 @@ const LOG: &str = "/run/fcvm/crun.log";
 const PID_FILE: &str = "/run/fcvm/pid";
 
 /// Starts the container of a plan; returns it and our ends of its streams.
-pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Container, Pipes), Refusal> {
+pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Container, Streams), Refusal> {
     let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
     let root = Path::new(world::DIR).join("rootfs");
     let mut oci = plan.oci.clone();
@@ -54,7 +54,7 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
     let bundle = Path::new(world::DIR).join("bundle");
     fs::write(bundle.join("config.json"), oci.to_string()).context("write the bundle").map_err(failed)?;
     let input = if plan.interactive { Input::Carried } else { Input::Null };
-    let (crun, pipes) = command::start(crun(&bundle), input).context("start crun").map_err(failed)?;
+    let (crun, streams) = command::start(crun(&bundle), input).context("start crun").map_err(failed)?;
     match reaper.ended(crun).await {
         Ok(Exit::Code(0)) => {}
         _ => return Err(Refusal::new(125, complaint())),
@@ -73,7 +73,7 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
         capabilities: texts(&oci["process"]["capabilities"]["bounding"]),
         no_new_privileges: oci["process"]["noNewPrivileges"].as_bool().unwrap_or(false),
     };
-    Ok((container, pipes))
+    Ok((container, streams))
 }
 
 fn crun(bundle: &Path) -> Command {

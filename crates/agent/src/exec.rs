@@ -3,7 +3,7 @@
 use crate::container::Container;
 use crate::helper::Helpers;
 use crate::join::Request;
-use crate::pump::Process;
+use crate::pump::{Carried, Process};
 use crate::reaper::Reaper;
 use fcvm_link::Stream;
 use fcvm_proto::message::{Exec, Exit, Place, ProcessEvent};
@@ -23,23 +23,26 @@ pub(crate) async fn serve(
         (Place::Container, Some(container)) => helpers.run(&Request::new(&exec, Some(container)), reaper).await,
         (Place::System, _) => helpers.run(&Request::new(&exec, None), reaper).await,
     };
-    let (pid, pipes) = match started {
+    let (pid, streams) = match started {
         Ok(started) => started,
         Err(Refusal { code, reason }) => {
             let _ = sender.message(&ProcessEvent::Failed { code, reason }).await;
             return sender.finish();
         }
     };
-    let mut process = Process::new(pid, pipes, reaper);
+    let mut process = Process::new(pid, streams, reaper);
     if sender.message(&ProcessEvent::Started { pid }).await.is_err() {
         return kill_group(pid);
     }
     if detach {
         let _ = sender.message(&ProcessEvent::Exited(Exit::Code(0))).await;
-        return sender.finish();
+        sender.finish();
+        return process.abandon().await;
     }
-    if process.carry((sender, receiver)).await.is_err() {
-        kill_group(pid);
+    match process.carry((sender, receiver)).await {
+        Ok(Carried::ToItsEnd) => {}
+        Ok(Carried::Detached) => return process.abandon().await,
+        Err(_) => kill_group(pid),
     }
     helpers.refill();
 }

@@ -6,8 +6,9 @@
 use crate::command::{self, Input};
 use crate::exec::Refusal;
 use crate::join::{self, Request};
-use crate::pump::Pipes;
+use crate::pump::Streams;
 use crate::reaper::Reaper;
+use crate::terminal::{self, Pair};
 use anyhow::{Context, Result};
 use std::cell::RefCell;
 use std::fs::File;
@@ -24,7 +25,7 @@ const PIPE: usize = 64 << 10;
 #[derive(Debug)]
 struct Helper {
     pid: i32,
-    pipes: Pipes,
+    streams: Streams,
     request: File,
     status: pipe::Receiver,
 }
@@ -37,11 +38,16 @@ pub(crate) struct Helpers {
 
 impl Helpers {
     /// Starts a command. Returns its number, and our ends of its streams.
-    pub(crate) async fn run(&self, request: &Request, reaper: &Reaper) -> Result<(i32, Pipes), Refusal> {
+    pub(crate) async fn run(&self, request: &Request, reaper: &Reaper) -> Result<(i32, Streams), Refusal> {
         let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
         let bytes = serde_json::to_vec(request).context("encode the helper's request").map_err(failed)?;
-        let ready = self.ready.take().filter(Helper::lives);
-        let helper = ready.map_or_else(Helper::start, Ok).map_err(failed)?;
+        let helper = match request.terminal() {
+            None => self.ready.take().filter(Helper::lives).map_or_else(|| Helper::start(None), Ok),
+            Some((root, size)) => {
+                terminal::open(&root, size).context("make a terminal").and_then(|pair| Helper::start(Some(pair)))
+            }
+        };
+        let helper = helper.map_err(failed)?;
         helper.run(bytes, reaper).await
     }
 
@@ -49,13 +55,14 @@ impl Helpers {
     pub(crate) fn refill(&self) {
         let mut ready = self.ready.borrow_mut();
         if ready.is_none() {
-            *ready = Helper::start().ok();
+            *ready = Helper::start(None).ok();
         }
     }
 }
 
 impl Helper {
-    fn start() -> Result<Self> {
+    /// Starts one with pipes, or at a terminal.
+    fn start(terminal: Option<Pair>) -> Result<Self> {
         let (their_request, request) = command::pipe_pair().context("make a pipe")?;
         let (status, their_status) = command::pipe_pair().context("make a pipe")?;
         let mut helper = Command::new("/proc/self/exe");
@@ -64,17 +71,21 @@ impl Helper {
             helper.arg(end.as_raw_fd().to_string());
             inherit(end)?;
         }
-        let (pid, pipes) = command::start(helper, Input::Carried).context("start the helper")?;
+        let started = match terminal {
+            None => command::start(helper, Input::Carried),
+            Some(pair) => command::start_at(helper, pair),
+        };
+        let (pid, streams) = started.context("start the helper")?;
         let status = pipe::Receiver::from_owned_fd(status).context("watch the helper")?;
-        Ok(Self { pid, pipes, request: request.into(), status })
+        Ok(Self { pid, streams, request: request.into(), status })
     }
 
     fn lives(&self) -> bool {
         rustix::process::Pid::from_raw(self.pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
     }
 
-    async fn run(self, bytes: Vec<u8>, reaper: &Reaper) -> Result<(i32, Pipes), Refusal> {
-        let Self { pid, pipes, mut request, mut status } = self;
+    async fn run(self, bytes: Vec<u8>, reaper: &Reaper) -> Result<(i32, Streams), Refusal> {
+        let Self { pid, streams, mut request, mut status } = self;
         let helper_ended = reaper.ended(pid);
         if bytes.len() <= PIPE {
             let _the_helper_says_what_it_lacks = request.write_all(&bytes);
@@ -90,7 +101,7 @@ impl Helper {
         read.map_err(|error| Refusal::new(125, format!("hear the helper: {error}")))?;
         let report = join::Report::decode(&said).ok_or_else(|| Refusal::new(125, "the helper died"))?;
         match report.failure {
-            None => Ok((report.pid, pipes)),
+            None => Ok((report.pid, streams)),
             Some(failure) => {
                 if report.pid > 0 {
                     let _ = reaper.ended(report.pid).await;

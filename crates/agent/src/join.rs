@@ -8,7 +8,7 @@
 
 use crate::container::Container;
 use crate::{cgroup, user};
-use fcvm_proto::message::Exec;
+use fcvm_proto::message::{Exec, TerminalSize};
 use fcvm_sys::descriptor::take_inherited;
 use fcvm_sys::guest::{Cloned, clone_sibling};
 use rustix::thread::{CapabilitySet, CapabilitySets, ThreadNameSpaceType};
@@ -32,6 +32,8 @@ pub(crate) struct Request {
     user: String,
     /// Where its standard streams come from.
     streams: Streams,
+    /// They are a terminal of this size, which controls the command's session.
+    terminal: Option<TerminalSize>,
     /// The container to enter; none: the guest system.
     container: Option<Target>,
 }
@@ -101,11 +103,13 @@ impl Request {
             env,
             workdir: workdir.unwrap_or_else(|| "/".to_owned()),
             user: user.unwrap_or_default(),
-            streams: match (exec.detach, exec.interactive) {
-                (true, _) => Streams::Null,
-                (false, true) => Streams::Carried,
-                (false, false) => Streams::OutputOnly,
+            streams: match (exec.terminal, exec.detach, exec.interactive) {
+                (Some(_), ..) => Streams::Carried,
+                (None, true, _) => Streams::Null,
+                (None, false, true) => Streams::Carried,
+                (None, false, false) => Streams::OutputOnly,
             },
+            terminal: exec.terminal,
             container: container.map(|container| Target {
                 pid: container.pid,
                 cgroup: cgroup::of(container.pid),
@@ -113,6 +117,15 @@ impl Request {
                 no_new_privileges: container.no_new_privileges,
             }),
         }
+    }
+
+    /// The root in which the command's terminal is made, and its size; none: it has none.
+    pub(crate) fn terminal(&self) -> Option<(PathBuf, TerminalSize)> {
+        let root = match &self.container {
+            Some(target) => format!("/proc/{}/root", target.pid),
+            None => "/".to_owned(),
+        };
+        self.terminal.map(|size| (root.into(), size))
     }
 }
 
@@ -185,6 +198,9 @@ fn prepare(request: &Request) -> Result<Command, Failure> {
     let root = Path::new("/");
     let identity =
         user::resolve(root, &request.user).map_err(|error| Failure { code: 126, reason: error.to_string() })?;
+    if request.terminal.is_some() {
+        take_terminal(identity.uid).map_err(step("take the terminal"))?;
+    }
     rustix::process::chdir(&request.workdir)
         .map_err(|error| Failure { code: 126, reason: format!("chdir to {}: {error}", request.workdir) })?;
     let mut env = request.env.clone();
@@ -206,6 +222,13 @@ fn prepare(request: &Request) -> Result<Command, Failure> {
         Streams::Null => command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()),
     };
     Ok(command)
+}
+
+/// Makes the terminal that is all of the standard streams the session's own, and the user's.
+fn take_terminal(uid: u32) -> rustix::io::Result<()> {
+    let terminal = rustix::stdio::stdin();
+    rustix::process::ioctl_tiocsctty(terminal)?;
+    rustix::fs::fchown(terminal, Some(rustix::process::Uid::from_raw(uid)), None)
 }
 
 fn take_identity(identity: &user::Identity, target: Option<&Target>) -> Result<(), Failure> {

@@ -21,6 +21,7 @@ mod power;
 mod pump;
 mod reaper;
 mod serve;
+mod terminal;
 mod user;
 mod wake;
 mod world;

@@ -1,6 +1,7 @@
 //! Carries a process's streams: its output until it has ended and all that it wrote is sent, its input as it comes.
 
 use crate::reaper::Reaper;
+use crate::terminal;
 use bytes::Bytes;
 use fcvm_link::{Lane, Receiver, Sender, StreamError};
 use fcvm_proto::message::{Exit, ProcessEvent, ProcessMessage};
@@ -12,22 +13,38 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-/// Our ends of a process's pipes.
+/// Our ends of a process's streams: pipes, or the master of its terminal.
 #[derive(Debug)]
-pub(crate) struct Pipes {
+pub(crate) struct Streams {
     pub(crate) stdin: Option<pipe::Sender>,
     pub(crate) stdout: pipe::Receiver,
-    pub(crate) stderr: pipe::Receiver,
+    /// None: a terminal, on which all output is one.
+    pub(crate) stderr: Option<pipe::Receiver>,
+}
+
+impl Streams {
+    fn kind(&self) -> Kind {
+        if self.stderr.is_none() { Kind::Terminal } else { Kind::Pipes }
+    }
+}
+
+/// What a process's streams are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Pipes,
+    Terminal,
 }
 
 /// What one read may bring: a frame.
 const READ: usize = 64 << 10;
+/// More than the kernel keeps of what was written to a terminal.
+const TERMINAL: u64 = 256 << 10;
 
 /// A process whose streams are carried, by one stream of the link or by one after another.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: i32,
-    pipes: Pipes,
+    streams: Streams,
     exit: watch::Receiver<Option<Exit>>,
     /// The cgroup that it is the first process of.
     cgroup: Option<&'static Path>,
@@ -35,14 +52,14 @@ pub(crate) struct Process {
 
 impl Process {
     /// A process that was just started.
-    pub(crate) fn new(pid: i32, pipes: Pipes, reaper: &Reaper) -> Self {
+    pub(crate) fn new(pid: i32, streams: Streams, reaper: &Reaper) -> Self {
         let ended = reaper.ended(pid);
         let (noted, exit) = watch::channel(None);
         tokio::task::spawn_local(async move {
             let exit = ended.await.unwrap_or(Exit::Signal(Signal::KILL.as_raw()));
             let _ = noted.send(Some(exit));
         });
-        Self { pid, pipes, exit, cgroup: None }
+        Self { pid, streams, exit, cgroup: None }
     }
 
     /// Is the first process of a cgroup: with its end goes whether memory was short there.
@@ -55,28 +72,64 @@ impl Process {
         self.pid
     }
 
-    /// Carries the process to its end. After an error, which says that the other side did not see it all, another stream
-    /// may carry it on; bytes that were on their way are lost to that one.
-    pub(crate) async fn carry(&mut self, (sender, receiver): (Sender, Receiver)) -> Result<(), StreamError> {
-        let Self { pid, pipes: Pipes { stdin, stdout, stderr }, exit, cgroup } = self;
-        let outputs = async {
-            tokio::try_join!(
-                output(stdout, &sender, Lane::Data, exit.clone()),
-                output(stderr, &sender, Lane::Error, exit.clone()),
-            )
-        };
+    /// Carries the process to its end, or until nobody wants to be at it. After an error, which says that the other side
+    /// did not see it all, another stream may carry it on; bytes that were on their way are lost to that one.
+    pub(crate) async fn carry(&mut self, (sender, receiver): (Sender, Receiver)) -> Result<Carried, StreamError> {
+        let Self { pid, streams, exit, cgroup } = self;
+        let kind = streams.kind();
+        let Streams { stdin, stdout, stderr } = streams;
+        let to = |lane| Destination::Lane(&sender, lane);
+        let outputs = outputs((stdout, to(Lane::Data)), (stderr.as_ref(), to(Lane::Error)), exit);
         let ended = over(exit.clone());
+        let input = input(*pid, (stdin, stdout), kind, receiver);
         let exit = tokio::select! {
-            (carried, exit) = async { tokio::join!(outputs, ended) } => carried.map(|_| exit)?,
+            (carried, exit) = async { tokio::join!(outputs, ended) } => carried.map(|()| exit)?,
             () = sender.closed() => return Err(StreamError::Reset("the client is gone".to_owned())),
-            () = async { input(*pid, stdin, receiver).await; std::future::pending().await } => unreachable!("it pends"),
+            Detached = input => {
+                sender.message(&ProcessEvent::Detached).await?;
+                sender.finish();
+                return Ok(Carried::Detached);
+            }
         };
         if cgroup.is_some_and(crate::cgroup::ran_out_of_memory) {
             sender.message(&ProcessEvent::OutOfMemory).await?;
         }
         sender.message(&ProcessEvent::Exited(exit)).await?;
         sender.finish();
-        Ok(())
+        Ok(Carried::ToItsEnd)
+    }
+
+    /// Waits for the end of a process that nobody is at: what it writes goes nowhere.
+    pub(crate) async fn abandon(self) {
+        let Self { streams: Streams { stdin: _stays_open, stdout, stderr }, exit, .. } = self;
+        let nowhere = || Destination::Nowhere;
+        let _nothing_can_fail = outputs((&stdout, nowhere()), (stderr.as_ref(), nowhere()), &exit).await;
+        over(exit).await;
+    }
+}
+
+/// How far a process was carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// It has ended.
+    ToItsEnd,
+    /// It goes on.
+    Detached,
+}
+
+/// Where output goes.
+#[derive(Clone, Copy)]
+enum Destination<'s> {
+    Lane(&'s Sender, Lane),
+    Nowhere,
+}
+
+impl Destination<'_> {
+    async fn take(&self, bytes: &[u8]) -> Result<(), StreamError> {
+        match self {
+            Self::Lane(sender, lane) => sender.send(*lane, Bytes::copy_from_slice(bytes)).await,
+            Self::Nowhere => Ok(()),
+        }
     }
 }
 
@@ -89,53 +142,82 @@ async fn over(mut exit: watch::Receiver<Option<Exit>>) -> Exit {
     }
 }
 
-/// Sends what the process writes until the pipe's end, or until the process is over and what is buffered is sent:
-/// others may hold the pipe open for ever.
+/// Carries both outputs of a process; a terminal has but one.
+async fn outputs(
+    (stdout, to): (&pipe::Receiver, Destination<'_>),
+    (stderr, errors_to): (Option<&pipe::Receiver>, Destination<'_>),
+    exit: &watch::Receiver<Option<Exit>>,
+) -> Result<(), StreamError> {
+    match stderr {
+        None => output((stdout, to), exit.clone(), |_| TERMINAL).await,
+        Some(stderr) => {
+            // Asks the kernel itself: the runtime may not have heard yet that there is something.
+            let held = |pipe: &pipe::Receiver| rustix::io::ioctl_fionread(pipe.as_fd()).unwrap_or(0);
+            let both = (output((stdout, to), exit.clone(), held), output((stderr, errors_to), exit.clone(), held));
+            tokio::try_join!(both.0, both.1).map(|_| ())
+        }
+    }
+}
+
+/// Carries what the process writes until the pipe's end, or until the process is over and what is buffered, which is no
+/// more than `held` says, is carried: others may hold the pipe open for ever.
 async fn output(
-    pipe: &pipe::Receiver,
-    sender: &Sender,
-    lane: Lane,
+    (pipe, to): (&pipe::Receiver, Destination<'_>),
     exit: watch::Receiver<Option<Exit>>,
+    held: impl Fn(&pipe::Receiver) -> u64,
 ) -> Result<(), StreamError> {
     let mut buffer = vec![0; READ];
     let mut over = std::pin::pin!(over(exit));
     loop {
         tokio::select! {
             ready = pipe.readable() => if ready.is_err() { return Ok(()) },
-            _ = &mut over => return drain(pipe, sender, lane, &mut buffer).await,
+            _ = &mut over => return drain((pipe, to), held(pipe), &mut buffer).await,
         }
         match pipe.try_read(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(length) => sender.send(lane, Bytes::copy_from_slice(&buffer[..length])).await?,
+            Ok(length) => to.take(&buffer[..length]).await?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // A terminal's end, once nobody has its other side.
             Err(_) => return Ok(()),
         }
     }
 }
 
-/// Sends what a pipe holds now. Asks the kernel itself: the runtime may not have heard yet that there is something.
-async fn drain(pipe: &pipe::Receiver, sender: &Sender, lane: Lane, buffer: &mut [u8]) -> Result<(), StreamError> {
-    let mut left = rustix::io::ioctl_fionread(pipe.as_fd()).unwrap_or(0);
+/// Carries what a pipe holds now, at most so many bytes.
+async fn drain(
+    (pipe, to): (&pipe::Receiver, Destination<'_>),
+    mut left: u64,
+    buffer: &mut [u8],
+) -> Result<(), StreamError> {
     while left > 0 {
         let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let Ok(length @ 1..) = rustix::io::read(pipe.as_fd(), &mut buffer[..wanted]) else { return Ok(()) };
         left -= length as u64;
-        sender.send(lane, Bytes::copy_from_slice(&buffer[..length])).await?;
+        to.take(&buffer[..length]).await?;
     }
     Ok(())
 }
 
-/// Gives the process what comes for it, until the stream ends. The end of the direction ends its input too; a stream that
-/// is lost does not.
-async fn input(pid: i32, stdin: &mut Option<pipe::Sender>, mut receiver: Receiver) {
+/// Nobody wants to be at a process any more.
+struct Detached;
+
+/// Gives the process what comes for it, until that is said. The end of the direction ends its input too; a stream that is
+/// lost does not.
+async fn input(
+    pid: i32,
+    (stdin, stdout): (&mut Option<pipe::Sender>, &pipe::Receiver),
+    kind: Kind,
+    mut receiver: Receiver,
+) -> Detached {
     loop {
         let item = match receiver.recv().await {
             Ok(Some(item)) => item,
-            Ok(None) => {
-                *stdin = None;
-                return;
+            ended => {
+                if ended.is_ok() && kind == Kind::Pipes {
+                    *stdin = None;
+                }
+                return std::future::pending().await;
             }
-            Err(_) => return,
         };
         match item.lane {
             Lane::Data => {
@@ -147,7 +229,11 @@ async fn input(pid: i32, stdin: &mut Option<pipe::Sender>, mut receiver: Receive
             }
             Lane::Message => match item.message() {
                 Ok(ProcessMessage::Signal(signal)) => self::signal(pid, signal),
-                Ok(ProcessMessage::EndOfInput) => *stdin = None,
+                // A terminal has no end: whoever is at it may go, and come again.
+                Ok(ProcessMessage::EndOfInput) => *stdin = stdin.take().filter(|_| kind == Kind::Terminal),
+                // Of a pipe this is refused, and no harm.
+                Ok(ProcessMessage::Resize(size)) => drop(terminal::resize(stdout, size)),
+                Ok(ProcessMessage::Detach) => return Detached,
                 Err(error) => eprintln!("fcvm-agent: a message for process {pid} is nonsense: {error}"),
             },
             Lane::Error => {}

@@ -2,7 +2,7 @@
 
 use crate::container::{self, Container};
 use crate::helper::Helpers;
-use crate::pump::Process;
+use crate::pump::{Carried, Process};
 use crate::reaper::Reaper;
 use crate::{census, cgroup, dial, exec, power, world};
 use anyhow::{Context, Result};
@@ -130,7 +130,7 @@ impl Guest {
         }
         self.console.replace(Console::Carried);
         let plan = self.plan.borrow().clone();
-        let (container, pipes) = match container::start(&plan, &self.reaper).await {
+        let (container, streams) = match container::start(&plan, &self.reaper).await {
             Ok(started) => started,
             Err(refusal) => {
                 self.console.replace(Console::Ended);
@@ -138,7 +138,7 @@ impl Guest {
                 return sender.finish();
             }
         };
-        let process = Process::new(container.pid, pipes, &self.reaper).first_of(cgroup::CONTAINER);
+        let process = Process::new(container.pid, streams, &self.reaper).first_of(cgroup::CONTAINER);
         *self.container.borrow_mut() = Some(container);
         self.carry(process, (sender, receiver)).await;
     }
@@ -166,7 +166,7 @@ impl Guest {
             Ok(()) => process.carry((sender, receiver)).await,
             Err(error) => Err(error),
         };
-        if carried.is_err() {
+        if !matches!(carried, Ok(Carried::ToItsEnd)) {
             self.console.replace(Console::Free(process));
             return self.freed.notify_one();
         }

@@ -5,9 +5,11 @@
 mod args;
 mod command;
 mod config;
+mod detach;
 mod error;
 mod settings;
 mod stdio;
+mod terminal;
 mod ui;
 
 use error::Failure;

@@ -2,8 +2,10 @@
 //!
 //! Threads, since an inherited descriptor must not be made non-blocking: others share it.
 
+use crate::detach::{DetachKeys, Typed, Watch};
+use crate::terminal;
 use bytes::Bytes;
-use fcvm_engine::{Attachment, CHANNEL_DEPTH, Output};
+use fcvm_engine::{Attachment, CHANNEL_DEPTH, Input, Output};
 use fcvm_spec::Signal;
 use std::io::{self, Read, Write};
 use std::thread::JoinHandle;
@@ -11,12 +13,23 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// Whether stdin is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stdin {
     /// It is left alone.
     Ignored,
     /// It goes to the process in the guest.
     Read,
+    /// It goes to the process's terminal, until these keys are typed.
+    Typed(DetachKeys),
+}
+
+/// Whether the process in the guest has a terminal that is as large as ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// It has none.
+    Ignored,
+    /// It has, at any time.
+    Followed,
 }
 
 /// Whether signals are passed on to the process in the guest.
@@ -33,24 +46,38 @@ pub(crate) enum Signals {
 pub(crate) struct Writer(JoinHandle<io::Result<()>>);
 
 /// Attaches our descriptors. Called within the runtime.
-pub(crate) fn attach(stdin: Stdin, signals: Signals) -> io::Result<(Attachment, Writer)> {
+pub(crate) fn attach(stdin: Stdin, size: Size, signals: Signals) -> io::Result<(Attachment, Writer)> {
     let (output, outputs) = mpsc::channel(CHANNEL_DEPTH);
     let writer = Writer(std::thread::spawn(move || write(outputs)));
-    let stdin = (stdin == Stdin::Read).then(|| {
-        let (sender, receiver) = mpsc::channel(CHANNEL_DEPTH);
-        std::thread::spawn(move || read(&sender));
-        receiver
-    });
+    let (sender, input) = mpsc::channel(CHANNEL_DEPTH);
+    if size == Size::Followed {
+        follow_size(sender.clone())?;
+    }
+    let input = (stdin != Stdin::Ignored || size == Size::Followed).then_some(input);
+    match stdin {
+        Stdin::Ignored => {}
+        Stdin::Read => drop(std::thread::spawn(move || read(&sender, Watch::new(DetachKeys::none())))),
+        Stdin::Typed(keys) => drop(std::thread::spawn(move || read(&sender, Watch::new(keys)))),
+    }
     let signals = match signals {
         Signals::Own => mpsc::channel(1).1,
         Signals::Forwarded => forward()?,
     };
-    Ok((Attachment { stdin, output: Some(output), signals }, writer))
+    Ok((Attachment { input, output: Some(output), signals }, writer))
+}
+
+/// Tells the size of our terminal now, and whenever it changes.
+fn follow_size(sender: mpsc::Sender<Input>) -> io::Result<()> {
+    let mut changes = signal(SignalKind::window_change())?;
+    tokio::spawn(async move {
+        while sender.send(Input::Resize(terminal::size())).await.is_ok() && changes.recv().await.is_some() {}
+    });
+    Ok(())
 }
 
 /// An attachment to nothing, for a VM in the background.
 pub(crate) fn detached(signals: mpsc::Receiver<Signal>) -> Attachment {
-    Attachment { stdin: None, output: None, signals }
+    Attachment { input: None, output: None, signals }
 }
 
 impl Writer {
@@ -86,15 +113,23 @@ fn raw(fd: std::os::fd::BorrowedFd<'static>) -> impl Write {
     Raw(fd)
 }
 
-fn read(sender: &mpsc::Sender<Bytes>) {
+fn read(sender: &mpsc::Sender<Input>, mut watch: Watch) {
     let mut buffer = vec![0; 64 << 10];
     let mut stdin = io::stdin().lock();
     loop {
         match stdin.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => return drop(sender.blocking_send(Input::End)),
             Ok(length) => {
-                if sender.blocking_send(Bytes::copy_from_slice(&buffer[..length])).is_err() {
+                let (typed, detached) = match watch.feed(&buffer[..length]) {
+                    Typed::Bytes(bytes) => (bytes, false),
+                    Typed::Detached(bytes) => (bytes, true),
+                };
+                let sent = typed.is_empty() || sender.blocking_send(Input::Bytes(Bytes::from(typed))).is_ok();
+                if detached {
+                    let _it_is_over_anyway = sender.blocking_send(Input::Detach);
+                }
+                if detached || !sent {
                     return;
                 }
             }

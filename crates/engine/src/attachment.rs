@@ -1,6 +1,7 @@
 //! What a process of the guest is attached to on this side: channels, since this room neither reads nor prints.
 
 use bytes::Bytes;
+use fcvm_proto::message::TerminalSize;
 use fcvm_spec::Signal;
 use tokio::sync::mpsc;
 
@@ -13,11 +14,24 @@ pub enum Output {
     Stderr(Bytes),
 }
 
+/// What comes from whoever is at a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Bytes for its standard input.
+    Bytes(Bytes),
+    /// Standard input ends here; a terminal's does not.
+    End,
+    /// Its terminal has this size now.
+    Resize(TerminalSize),
+    /// It is left alone, and goes on.
+    Detach,
+}
+
 /// The other ends of a process's streams. The caller pumps them to its own descriptors, with threads of its own.
 #[derive(Debug)]
 pub struct Attachment {
-    /// Bytes for stdin; the end of the channel is the end of the input. None: the process reads from `/dev/null`.
-    pub stdin: Option<mpsc::Receiver<Bytes>>,
+    /// What comes for it; the end of the channel is the end of its input. None: nothing does.
+    pub input: Option<mpsc::Receiver<Input>>,
     /// Where output goes, beside the log. The channel's bound is the back-pressure; a closed channel ends the process.
     /// None: nowhere.
     pub output: Option<mpsc::Sender<Output>>,

@@ -120,7 +120,7 @@ async fn run(words: &[String], session: &Session) -> Result<(i32, String), Strin
             continue;
         }
         match item.message() {
-            Ok(ProcessEvent::Started { .. } | ProcessEvent::OutOfMemory) => {}
+            Ok(ProcessEvent::Started { .. } | ProcessEvent::OutOfMemory | ProcessEvent::Detached) => {}
             Ok(ProcessEvent::Exited(exit)) => {
                 return Ok((i32::from(exit.code()), String::from_utf8_lossy(&output).into_owned()));
             }

@@ -16,7 +16,7 @@ pub mod run;
 mod settings;
 pub mod snapshot;
 
-pub use attachment::{Attachment, CHANNEL_DEPTH, Output};
+pub use attachment::{Attachment, CHANNEL_DEPTH, Input, Output};
 pub use error::Error;
 pub use ops::{ExecOutcome, Remove, WaitFor};
 pub use run::{Goal, Publish, RunObserver, RunOutcome, RunRequest};

@@ -24,6 +24,8 @@ pub enum ExecOutcome {
     },
     /// Nobody reads its output any more.
     Unread,
+    /// It was left alone, and goes on.
+    Detached,
 }
 
 /// What a VM that runs is waited for to be.
@@ -51,8 +53,8 @@ impl Engine {
         let dir = self.store().find_vm(vm)?;
         let client = connect(&dir, vm).await?;
         let (sender, receiver) = client.open(&Command::Exec(exec))?.split();
-        let Attachment { stdin, output, signals: _ } = attachment;
-        let input = tokio::spawn(pump_input(sender, stdin));
+        let Attachment { input, output, signals: _ } = attachment;
+        let input = tokio::spawn(pump_input(sender, input));
         let outcome = follow(receiver, output).await;
         input.abort();
         outcome
@@ -156,6 +158,7 @@ async fn follow(
                 Ok(ProcessEvent::Started { .. } | ProcessEvent::OutOfMemory) => continue,
                 Ok(ProcessEvent::Exited(exit)) => return Ok(ExecOutcome::Exited(exit.code())),
                 Ok(ProcessEvent::Failed { code, reason }) => return Ok(ExecOutcome::Failed { code, reason }),
+                Ok(ProcessEvent::Detached) => return Ok(ExecOutcome::Detached),
                 Err(error) => return Err(Error::Refused(format!("the guest sent nonsense: {error}"))),
             },
         };

@@ -218,6 +218,18 @@ pub struct Exec {
     /// The command outlives the stream; its output goes nowhere.
     #[serde(default)]
     pub detach: bool,
+    /// It has a terminal of this size, and no standard error apart from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalSize>,
+}
+
+/// How large a terminal is, in characters; nothing is known of one that is 0 by 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
 }
 
 /// Where a command runs.
@@ -239,6 +251,10 @@ pub enum ProcessMessage {
     Signal(i32),
     /// Its stdin ends here; signals may still follow. The end of the direction ends its stdin too.
     EndOfInput,
+    /// Its terminal has this size from now on.
+    Resize(TerminalSize),
+    /// A command of [`Exec`] goes on with nobody at it; answered with [`ProcessEvent::Detached`].
+    Detach,
 }
 
 /// What happened to a process, on [`Lane::Message`].
@@ -261,6 +277,8 @@ pub enum ProcessEvent {
     OutOfMemory,
     /// It ended; all of its output has been sent. The last message of the stream.
     Exited(Exit),
+    /// It goes on without this stream, of which this is the last message.
+    Detached,
 }
 
 /// How a process ended.

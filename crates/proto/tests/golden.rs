@@ -151,8 +151,12 @@ fn requests(samples: &mut Samples) {
         privileged: true,
         interactive: true,
         detach: true,
+        terminal: None,
     };
     samples.is("exec", HostRequest::Exec(exec));
+    let terminal = Some(TerminalSize { rows: 24, columns: 80 });
+    let exec = Exec { command: vec!["sh".into()], interactive: true, terminal, ..Exec::default() };
+    samples.is("exec-terminal", HostRequest::Exec(exec));
     samples.is("dial-tcp", HostRequest::Dial(Dial { protocol: Transport::Tcp, address: None, port: 80 }));
     let address = Some("::1".parse().unwrap());
     samples.is("dial-udp", HostRequest::Dial(Dial { protocol: Transport::Udp, address, port: 53 }));
@@ -175,11 +179,14 @@ fn answers(samples: &mut Samples) {
     samples.is("done-failed", Done::Failed("no such process".into()));
     samples.is("process-signal", ProcessMessage::Signal(2));
     samples.is("process-end-of-input", ProcessMessage::EndOfInput);
+    samples.is("process-resize", ProcessMessage::Resize(TerminalSize { rows: 50, columns: 132 }));
+    samples.is("process-detach", ProcessMessage::Detach);
     samples.is("process-started", ProcessEvent::Started { pid: 42 });
     samples.is("process-failed", ProcessEvent::Failed { code: 127, reason: "sh: not found".into() });
     samples.is("process-out-of-memory", ProcessEvent::OutOfMemory);
     samples.is("process-exited-code", ProcessEvent::Exited(Exit::Code(3)));
     samples.is("process-exited-signal", ProcessEvent::Exited(Exit::Signal(9)));
+    samples.is("process-detached", ProcessEvent::Detached);
 }
 
 #[test]
@@ -281,9 +288,10 @@ fn all_messages_have_samples(
     }
     match process {
         ProcessMessage::Signal(_) | ProcessMessage::EndOfInput => {}
+        ProcessMessage::Resize(_) | ProcessMessage::Detach => {}
     }
     match event {
         ProcessEvent::Started { .. } | ProcessEvent::Failed { .. } | ProcessEvent::Exited(_) => {}
-        ProcessEvent::OutOfMemory => {}
+        ProcessEvent::OutOfMemory | ProcessEvent::Detached => {}
     }
 }

@@ -5,6 +5,7 @@ mod health;
 mod podman;
 mod run;
 mod snapshot;
+mod streams;
 mod unsupported;
 mod words;
 
@@ -17,6 +18,7 @@ pub(crate) use run::{Place, RunArgs, RunPlan, fresh};
 pub(crate) use snapshot::{
     AsJson, ChildArgs, CloneArgs, CreateArgs, DiffArgs, ForkArgs, ListSnapshotsArgs, RemoveSnapshotsArgs, SnapshotVerb,
 };
+pub(crate) use streams::StreamArgs;
 
 use crate::error::Failure;
 use clap::{Args, CommandFactory, Parser, Subcommand};

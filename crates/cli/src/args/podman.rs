@@ -1,6 +1,6 @@
 //! Podman's verbs and their flags, but for `run`'s, which are in [`super::run`].
 
-use super::RunArgs;
+use super::{RunArgs, StreamArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -76,9 +76,8 @@ pub(crate) enum HealthcheckVerb {
 /// `exec`.
 #[derive(Debug, Args)]
 pub(crate) struct ExecArgs {
-    /// Carry standard input
-    #[arg(short, long)]
-    pub(crate) interactive: bool,
+    #[command(flatten)]
+    pub(crate) streams: StreamArgs,
     /// Set a variable: KEY=VALUE, or KEY for its value here
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub(crate) env: Vec<String>,
@@ -91,9 +90,6 @@ pub(crate) struct ExecArgs {
     /// Run as USER[:GROUP]
     #[arg(short, long)]
     pub(crate) user: Option<String>,
-    /// Run in the background
-    #[arg(short, long)]
-    pub(crate) detach: bool,
     /// Give all capabilities
     #[arg(long)]
     pub(crate) privileged: bool,

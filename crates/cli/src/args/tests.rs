@@ -93,7 +93,7 @@ fn commands_and_flags_of_podman_are_refused_with_the_reason_of_their_verb() {
     for (line, words) in [
         ("fcvm inspect -s x", "-s: the disk"),
         ("fcvm logs -t -l x", "-l: name the VM"),
-        ("fcvm --data-dir /x podman exec -t x sh", "-t: terminals"),
+        ("fcvm --data-dir /x podman run -t x sh", "-t: terminals"),
         ("fcvm rm --tty x", "--tty: it is not supported"),
         ("fcvm --log-level debug ps", "--log-level: set FCVM_LOG"),
         ("fcvm build .", "build: images are only run here"),

@@ -5,10 +5,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Flags of podman and why they are refused, for these verbs or (none named) for all; the rest is "not supported".
 const FLAGS: &[(&[&str], &[&str], &str)] = &[
-    (RUNNING, &["-t", "--tty", "-it", "-ti"], "terminals are not there yet; use -i for input without one"),
+    (&["run"], &["-t", "--tty", "-it", "-ti"], "terminals are not there yet; use -i for input without one"),
     (RUNNING, &["-v", "--volume", "--mount", "--map", "--volumes-from"], "volumes are not there yet"),
     (
-        RUNNING,
+        &["run"],
         &["-a", "--attach", "--detach-keys"],
         "terminals are not there yet; output is always attached, input with -i",
     ),

@@ -3,9 +3,10 @@
 use super::block_on;
 use super::run::{SIGPIPE, is_broken_pipe};
 use crate::args::{ExecArgs, environment};
+use crate::detach::DetachKeys;
 use crate::error::Failure;
-use crate::settings;
-use crate::stdio::{self, Signals, Stdin};
+use crate::stdio::{self, Signals, Size, Stdin};
+use crate::{settings, terminal};
 use fcvm_engine::{Engine, ExecOutcome};
 use fcvm_proto::message::{Exec, Place};
 use std::path::Path;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 /// Runs a command and ends as it ended.
 pub(super) fn exec(args: ExecArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
+    let streams = args.streams.streams(&args.command)?;
     let exec = Exec {
         command: args.command,
         place: if args.vm { Place::System } else { Place::Container },
@@ -21,24 +23,35 @@ pub(super) fn exec(args: ExecArgs, data_dir: &Path) -> Result<ExitCode, Failure>
         workdir: args.workdir,
         user: args.user,
         privileged: args.privileged,
-        interactive: args.interactive,
-        detach: args.detach,
+        interactive: streams.interactive,
+        detach: args.streams.detach,
+        terminal: streams.tty.then(terminal::size),
     };
-    run(&engine, &args.name, exec)
+    run(&engine, &args.name, exec, streams.keys)
 }
 
 /// Runs a command in a VM with this program's streams.
-pub(super) fn run(engine: &Engine, vm: &str, exec: Exec) -> Result<ExitCode, Failure> {
-    let stdin = if exec.interactive && !exec.detach { Stdin::Read } else { Stdin::Ignored };
+pub(super) fn run(engine: &Engine, vm: &str, exec: Exec, keys: DetachKeys) -> Result<ExitCode, Failure> {
+    let is_there = exec.terminal.is_some() && !exec.detach;
+    let stdin = match exec.interactive && !exec.detach {
+        true if is_there => Stdin::Typed(keys),
+        true => Stdin::Read,
+        false => Stdin::Ignored,
+    };
+    let size = if is_there { Size::Followed } else { Size::Ignored };
+    let raw = if is_there { terminal::Raw::enter()? } else { None };
     let (outcome, writer) = block_on(async {
-        let (attachment, writer) = stdio::attach(stdin, Signals::Own).map_err(Failure::from)?;
-        Ok::<_, Failure>((engine.exec(vm, exec, attachment).await, writer))
+        let (attachment, writer) = stdio::attach(stdin, size, Signals::Own).map_err(Failure::from)?;
+        let outcome = terminal::unless_ended(raw.as_ref(), engine.exec(vm, exec, attachment)).await?;
+        Ok::<_, Failure>((outcome, writer))
     })??;
     let written = writer.finish();
+    drop(raw);
     match outcome? {
         _ if is_broken_pipe(&written) => Ok(ExitCode::from(SIGPIPE)),
         ExecOutcome::Unread => Ok(ExitCode::from(SIGPIPE)),
         ExecOutcome::Exited(code) => Ok(ExitCode::from(code)),
+        ExecOutcome::Detached => Ok(ExitCode::SUCCESS),
         ExecOutcome::Failed { code, reason } => Err(Failure::with_code(code, reason)),
     }
 }

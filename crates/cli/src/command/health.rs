@@ -5,7 +5,7 @@ use super::run::Observer;
 use crate::args::{PrepareArgs, RunPlan};
 use crate::config::Config;
 use crate::error::Failure;
-use crate::stdio::{self, Stdin};
+use crate::stdio::{self, Size, Stdin};
 use crate::ui::progress::Display;
 use crate::{settings, ui};
 use fcvm_engine::Engine;
@@ -37,7 +37,7 @@ pub(super) fn prepare(args: PrepareArgs, config: &Config, data_dir: &Path) -> Re
     let engine = Engine::open(settings)?;
     let observer = Observer { display: Display::new(show), cidfile: None };
     let prepared = block_on(async {
-        let (mut attachment, _writer) = stdio::attach(Stdin::Ignored, signals).map_err(Failure::from)?;
+        let (mut attachment, _writer) = stdio::attach(Stdin::Ignored, Size::Ignored, signals).map_err(Failure::from)?;
         // What the container says while it starts is nobody's.
         attachment.output = None;
         Ok::<_, Failure>(engine.prepare_snapshot(request, &how, attachment, &observer).await?)

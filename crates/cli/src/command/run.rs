@@ -4,7 +4,7 @@ use super::{block_on, owner};
 use crate::args::{Place, RunArgs, RunPlan};
 use crate::config::Config;
 use crate::error::Failure;
-use crate::stdio::{self, Stdin};
+use crate::stdio::{self, Size, Stdin};
 use crate::ui::progress::Display;
 use crate::{settings, ui};
 use fcvm_engine::{Engine, RunObserver};
@@ -46,7 +46,7 @@ pub(super) fn foreground(engine: &Engine, plan: RunPlan, cidfile: Option<&CidFil
     };
     let observer = Observer { display: Display::new(plan.show), cidfile };
     let (outcome, writer) = block_on(async {
-        let (attachment, writer) = stdio::attach(stdin, plan.signals).map_err(Failure::from)?;
+        let (attachment, writer) = stdio::attach(stdin, Size::Ignored, plan.signals).map_err(Failure::from)?;
         let outcome = engine.run(plan.request, attachment, &observer).await;
         Ok::<_, Failure>((outcome, writer))
     })??;

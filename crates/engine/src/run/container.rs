@@ -1,8 +1,8 @@
 //! The container's stream: its output to the log and to whoever is attached, its input from them.
 
-use crate::Output;
+use crate::{Input, Output};
 use bytes::Bytes;
-use fcvm_link::{Lane, Receiver, Sender};
+use fcvm_link::{Lane, Receiver, Sender, StreamError};
 use fcvm_proto::message::{Exit, ProcessEvent, ProcessMessage};
 use fcvm_store::log::{LogWriter, Source};
 use tokio::sync::mpsc;
@@ -50,6 +50,7 @@ pub(super) async fn pump_output(
                 }
                 Ok(ProcessEvent::Exited(exit)) => return ContainerEnd::Exited { exit, oom_killed },
                 Ok(ProcessEvent::Failed { code, reason }) => return ContainerEnd::NotStarted { code, reason },
+                Ok(ProcessEvent::Detached) => return ContainerEnd::Lost("the guest let go of it".to_owned()),
                 Err(error) => return ContainerEnd::Lost(format!("the guest sent nonsense: {error}")),
             },
         };
@@ -73,21 +74,31 @@ pub(crate) fn piece(source: Source, bytes: Bytes) -> Output {
 }
 
 /// Carries input until the other side is gone. Signals do not travel here: they would wait behind input that nobody reads.
-pub(crate) async fn pump_input(sender: Sender, stdin: Option<mpsc::Receiver<Bytes>>) {
-    if let Some(mut stdin) = stdin {
-        while let Some(bytes) = receive(&mut stdin, &sender).await {
-            if sender.send(Lane::Data, bytes).await.is_err() {
+pub(crate) async fn pump_input(sender: Sender, input: Option<mpsc::Receiver<Input>>) {
+    if let Some(mut input) = input {
+        while let Some(piece) = receive(&mut input, &sender).await {
+            if put(&sender, piece).await.is_err() {
                 return;
             }
         }
-        let _ = sender.message(&ProcessMessage::EndOfInput).await;
+        let _ = put(&sender, Input::End).await;
     }
     sender.closed().await;
 }
 
-async fn receive(stdin: &mut mpsc::Receiver<Bytes>, sender: &Sender) -> Option<Bytes> {
+/// Sends what came from whoever is at a process.
+async fn put(sender: &Sender, input: Input) -> Result<(), StreamError> {
+    match input {
+        Input::Bytes(bytes) => sender.send(Lane::Data, bytes).await,
+        Input::End => sender.message(&ProcessMessage::EndOfInput).await,
+        Input::Resize(size) => sender.message(&ProcessMessage::Resize(size)).await,
+        Input::Detach => sender.message(&ProcessMessage::Detach).await,
+    }
+}
+
+async fn receive(input: &mut mpsc::Receiver<Input>, sender: &Sender) -> Option<Input> {
     tokio::select! {
-        bytes = stdin.recv() => bytes,
+        piece = input.recv() => piece,
         () = sender.closed() => None,
     }
 }

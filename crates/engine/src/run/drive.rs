@@ -8,8 +8,7 @@ use crate::cache::Warm;
 use crate::control::{Ask, Control};
 use crate::link::{GuestLink, ask};
 use crate::snapshot::capture::{Copy, Live, MachineFiles};
-use crate::{Attachment, Engine, Error, Output, health};
-use bytes::Bytes;
+use crate::{Attachment, Engine, Error, Input, Output, health};
 use fcvm_link::{Incoming, Receiver, Session};
 use fcvm_net::address::Translation;
 use fcvm_net::{Egress, Published};
@@ -45,8 +44,8 @@ impl Engine {
     ) -> Result<RunOutcome, Error> {
         let Booted { awake, ports, mut warm } = booted;
         let ports = Arc::new(ports);
-        let stdin = attachment.stdin.take();
-        let mut life = Life::begin(vm, awake, stdin, attachment.output.clone()).await?;
+        let input = attachment.input.take();
+        let mut life = Life::begin(vm, awake, input, attachment.output.clone()).await?;
         self.reach(FailPoint::Started)?;
         vm.update(|record| {
             advance(record, Event::Started);
@@ -164,7 +163,7 @@ impl Life {
     pub(super) async fn begin(
         vm: &OwnedVm,
         awake: Awake,
-        stdin: Option<mpsc::Receiver<Bytes>>,
+        input: Option<mpsc::Receiver<Input>>,
         output: Option<mpsc::Sender<Output>>,
     ) -> Result<Self, Error> {
         let Awake { mut machine, link, incoming, files, first, hold } = awake;
@@ -173,7 +172,7 @@ impl Life {
         let log = LogWriter::open(vm.dir().path(), spec.container.log_max_size.unwrap_or(LogWriter::DEFAULT_LIMIT))?;
         Ok(Self {
             output: tokio::spawn(pump_output(container.receiver, log, output)),
-            input: tokio::spawn(pump_input(container.sender, stdin)),
+            input: tokio::spawn(pump_input(container.sender, input)),
             egress: Egress::new(translation(spec)),
             machine,
             link,
@@ -308,7 +307,7 @@ async fn start(session: &Session, machine: &mut Machine, first: &HostRequest) ->
     match item.message() {
         Ok(ProcessEvent::Started { .. }) => Ok(Started { sender, receiver }),
         Ok(ProcessEvent::Failed { code, reason }) => Err(Error::Start { code, reason }),
-        Ok(ProcessEvent::Exited(_) | ProcessEvent::OutOfMemory) | Err(_) => {
+        Ok(ProcessEvent::Exited(_) | ProcessEvent::OutOfMemory | ProcessEvent::Detached) | Err(_) => {
             Err(Error::Refused("the guest answered nonsense".to_owned()))
         }
     }

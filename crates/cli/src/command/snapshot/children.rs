@@ -3,6 +3,7 @@
 use super::super::{block_on, exec, owner, run as running};
 use crate::args::ChildArgs;
 use crate::args::{CloneArgs, Place, RunPlan, fresh};
+use crate::detach::DetachKeys;
 use crate::error::Failure;
 use crate::stdio::Signals;
 use crate::ui;
@@ -162,5 +163,5 @@ fn run_in(args: &ChildArgs, spec: &VmSpec, engine: &Engine) -> Result<ExitCode, 
 
 fn in_shell(line: &str, vm: &str, engine: &Engine) -> Result<ExitCode, Failure> {
     let command = vec!["sh".to_owned(), "-c".to_owned(), line.to_owned()];
-    exec::run(engine, vm, Exec { command, ..Exec::default() })
+    exec::run(engine, vm, Exec { command, ..Exec::default() }, DetachKeys::none())
 }
