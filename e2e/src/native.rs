@@ -46,6 +46,13 @@ impl Native {
         Ok(Self { firecracker, fcvm })
     }
 
+    /// Whether this host has so many huge pages to spare; what is missing in words.
+    pub fn has_huge_pages(&self, needed: u64) -> Result<(), String> {
+        let free = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+        let free = free.ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
+        if free < needed { Err(format!("{needed} huge pages are needed and {free} are free")) } else { Ok(()) }
+    }
+
     /// How a jail is made.
     pub fn entrance(&self) -> Entrance {
         Entrance { executable: self.fcvm.clone(), arguments: vec!["__jail".into()] }
@@ -64,6 +71,7 @@ impl Native {
             },
             cpus: 1,
             memory: MiB(guest.memory),
+            pages: guest.pages,
             origin: Origin::Boot { kernel, initramfs },
             disks: Vec::new(),
             run_dir: directory.to_owned(),

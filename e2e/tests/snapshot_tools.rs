@@ -62,12 +62,23 @@ fn a_served_snapshot_is_found_by_its_server_as_long_as_that_lives() {
     assert_eq!(pid, server.pid().to_string());
     let from_server = ["snapshot", "run", "--pid", pid, "-q", "--exec", "echo here"];
     assert_eq!(host.fcvm(from_server).ok().text(), "here");
+    host.fcvm(["snapshot", "run", "--pid", pid, "-q", "-d", "--name", "clone"]).ok();
+    let monitor = host.fcvm(["inspect", "--format", "{{.Vm.Monitor}}", "clone"]).ok().text();
+    host.vm("clone").exec(&["cat", "/etc/passwd"]).ok();
     server.signal(15);
     let ended = server.finish().ok();
-    assert!(ended.stderr.contains("by mapping its file"));
+    if monitor == "firecracker" {
+        // Its pages came from the server.
+        assert_eq!(host.fcvm(["wait", "clone"]).ok().text(), "125");
+        let reason = host.fcvm(["inspect", "--format", "{{.State.Error}}", "clone"]).ok().text();
+        assert!(reason.contains("its page server ended"), "{reason}");
+    } else {
+        assert!(ended.stderr.contains("by mapping its file"));
+        host.vm("clone").exec(&["true"]).ok();
+    }
     host.fcvm(from_server).failed(125, "no `snapshot serve` runs as process");
     host.fcvm(["snapshot", "flatten", "warm"]).ok();
-    remove(&host, &["box"]);
+    remove(&host, &["box", "clone"]);
     host.assert_clean();
 }
 

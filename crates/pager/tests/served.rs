@@ -1,6 +1,7 @@
 //! A server and machines that are none: this process plays the monitor, with memory of its own and the same message.
 //!
-//! Where the kernel gives this user no userfaultfd, that is said and all of them count as ignored.
+//! Where the kernel gives this user no userfaultfd, or has no huge pages to spare, that is said and what wants them counts
+//! as ignored.
 
 #![allow(clippy::unwrap_used, reason = "all of this is a test, which clippy cannot know without its harness")]
 
@@ -13,6 +14,8 @@ mod supervision;
 
 use fcvm_sys::userfaultfd::Userfaultfd;
 use libtest_mimic::{Arguments, Trial};
+use machine::Machine;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 /// Given as the first argument, it makes this binary the inside of a jail.
@@ -41,14 +44,20 @@ fn run() -> ExitCode {
     if let Some(missing) = &missing {
         eprintln!("SKIPPED: tests with a userfaultfd, because this host gives none: {missing}");
     }
-    let trial = |(name, test): &Test| {
-        let test = *test;
-        let trial = Trial::test(*name, move || {
-            test();
-            Ok(())
-        });
-        trial.with_ignored_flag(missing.is_some())
-    };
-    libtest_mimic::run(&Arguments::from_args(), pages::TESTS.iter().chain(supervision::TESTS).map(trial).collect())
-        .exit_code()
+    let huge = if missing.is_none() { Machine::huge(4) } else { Err(ErrorKind::Unsupported.into()) };
+    if let Err(error) = &huge {
+        eprintln!("SKIPPED: tests with huge pages, because this host has none to spare: {error}");
+    }
+    let (plain, huge) = (missing.is_some(), missing.is_some() || huge.is_err());
+    let trials = pages::TESTS.iter().chain(supervision::TESTS).map(|test| trial(*test, plain));
+    let huge = pages::HUGE.iter().map(|test| trial(*test, huge));
+    libtest_mimic::run(&Arguments::from_args(), trials.chain(huge).collect()).exit_code()
+}
+
+fn trial((name, test): Test, ignored: bool) -> Trial {
+    let trial = Trial::test(name, move || {
+        test();
+        Ok(())
+    });
+    trial.with_ignored_flag(ignored)
 }

@@ -21,7 +21,9 @@ pub use network::NetworkMode;
 pub use port::{PortMapping, Protocol};
 pub use signal::Signal;
 pub use unit::MiB;
-pub use vm::{Accel, KernelChoice, MachineShape, Removal, RootKind, SnapshotPolicy, Stdin, VmSpec, VmmChoice};
+pub use vm::{
+    Accel, KernelChoice, MachineShape, PageSize, Removal, RootKind, SnapshotPolicy, Stdin, VmSpec, VmmChoice,
+};
 
 /// A value that was refused at the door: what it was, and what it should look like.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -55,6 +55,9 @@ pub struct MachineShape {
     pub cpus: u8,
     /// Guest memory.
     pub memory: MiB,
+    /// What the host makes that memory of.
+    #[serde(default)]
+    pub pages: PageSize,
     /// Which kernel.
     pub kernel: KernelChoice,
     /// Which monitor.
@@ -77,11 +80,28 @@ impl Default for MachineShape {
         Self {
             cpus: 1,
             memory: Self::DEFAULT_MEMORY,
+            pages: PageSize::default(),
             kernel: KernelChoice::default(),
             vmm: VmmChoice::default(),
             accel: Accel::default(),
         }
     }
+}
+
+/// What a host makes a guest's memory of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PageSize {
+    /// The usual pages.
+    #[default]
+    Base,
+    /// Pages of 2 MiB, of the host's reserve.
+    Huge,
+}
+
+impl PageSize {
+    /// A huge page.
+    pub const HUGE: MiB = MiB(2);
 }
 
 /// Which kernel a guest runs.

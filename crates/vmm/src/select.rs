@@ -25,6 +25,8 @@ pub struct Features {
     pub software_emulation: bool,
     /// A running machine can be saved and cloned.
     pub snapshots: bool,
+    /// A machine's memory can be made of huge pages.
+    pub huge_pages: bool,
     /// The most disks that a machine may have.
     pub disks: usize,
 }

@@ -3,7 +3,7 @@
 //! Not what the user asked for: that is `fcvm_spec::VmSpec`, from which the engine computes this.
 
 use crate::Choice;
-use fcvm_spec::MiB;
+use fcvm_spec::{MiB, PageSize};
 use std::path::PathBuf;
 
 /// The name of the port in the guest that the link uses: `/sys/class/virtio-ports/*/name`.
@@ -21,6 +21,8 @@ pub struct MachineSpec {
     pub cpus: u8,
     /// Guest memory.
     pub memory: MiB,
+    /// What the host makes it of.
+    pub pages: PageSize,
     /// What it starts from.
     pub origin: Origin,
     /// Disks. The guest sees them in this order as `vda`, `vdb`, …, and finds that name in

@@ -9,6 +9,8 @@
 //! It is an ELF of one segment, which Firecracker enters in 64-bit mode with the first GiB mapped to itself. Its serial
 //! port is that of a PC. A KVM that is paravirtual interprets it, at about a million instructions a second.
 
+use fcvm_spec::PageSize;
+
 /// What it says after it has found all that it looked for.
 pub(super) const PASSED: char = 'P';
 /// What it says when it found something else.
@@ -23,8 +25,12 @@ const OFFSET: usize = 4096;
 /// A guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guest {
-    /// Its memory in MiB, less than a GiB.
+    /// Its memory in MiB.
     pub memory: u32,
+    /// What that is made of.
+    pub pages: PageSize,
+    /// How much of it is touched, from the beginning, in MiB; less than a GiB.
+    pub reach: u32,
     /// How far apart what it touches is, bytes.
     pub step: u32,
     /// Whether it writes as well while it looks.
@@ -38,7 +44,7 @@ impl Guest {
     }
 
     fn end(&self) -> u32 {
-        self.memory << 20
+        self.reach << 20
     }
 
     /// Returns its kernel.

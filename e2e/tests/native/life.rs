@@ -2,6 +2,7 @@
 
 use crate::block_on;
 use fcvm_e2e::native::{Guest, Native, passes, save};
+use fcvm_spec::PageSize;
 use fcvm_vmm::{Error, Exit};
 
 pub(crate) const TESTS: &[crate::Test] = &[
@@ -9,7 +10,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("what_is_no_saved_state_is_refused_with_a_reason", damaged),
 ];
 
-const GUEST: Guest = Guest { memory: 64, step: 4096, writes: true };
+const GUEST: Guest = Guest { memory: 64, pages: PageSize::Base, reach: 64, step: 4096, writes: true };
 
 fn clones(native: &Native) {
     block_on(async {

@@ -2,6 +2,7 @@
 
 use crate::block_on;
 use fcvm_e2e::native::{Guest, Native, passes, passes_or_ends, save};
+use fcvm_spec::PageSize;
 use fcvm_vmm::{Error, Exit};
 use std::fs::File;
 
@@ -15,7 +16,11 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("a_clone_without_its_server_does_not_start", absent),
 ];
 
-const GUEST: Guest = Guest { memory: 64, step: 4096, writes: true };
+/// Those that want huge pages of the host, and how many.
+pub(crate) const HUGE: &[crate::Test] = &[("a_machine_of_huge_pages_is_saved_and_its_clones_are_served", huge)];
+pub(crate) const HUGE_PAGES: u64 = GUEST.memory as u64 / 2;
+
+const GUEST: Guest = Guest { memory: 64, pages: PageSize::Base, reach: 64, step: 4096, writes: true };
 
 fn many(native: &Native) {
     block_on(async {
@@ -100,7 +105,7 @@ fn killed_server(native: &Native) {
 fn cut_short(native: &Native) {
     block_on(async {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let guest = Guest { memory: 256, ..GUEST };
+        let guest = Guest { memory: 256, reach: 256, ..GUEST };
         let saved = native.saved(&guest, first.path()).await;
         let server = native.serve(&saved, Vec::new(), first.path());
         let mut clone = native.restore(&guest, (&saved, Some(&server)), second.path()).await.unwrap();
@@ -133,5 +138,24 @@ fn absent(native: &Native) {
         server.process.ended().await.unwrap();
         let refused = native.restore(&GUEST, (&saved, Some(&server)), second.path()).await.unwrap_err();
         assert!(matches!(refused, Error::Pager { .. }), "{refused:?}");
+    });
+}
+
+fn huge(native: &Native) {
+    block_on(async {
+        let directories = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let [first, second, third] = directories.each_ref().map(tempfile::TempDir::path);
+        let guest = Guest { pages: PageSize::Huge, ..GUEST };
+        let saved = native.saved(&guest, first).await;
+        let mapped = native.restore(&guest, (&saved, None), second).await.unwrap_err();
+        assert!(mapped.to_string().contains("--pid"), "{mapped}");
+        let server = native.serve(&saved, Vec::new(), first);
+        let child = native.restore(&guest, (&saved, Some(&server)), second).await.unwrap();
+        passes(&child, 2).await;
+        let of_child = save(&child, Some(&saved), second).await;
+        drop((child, server));
+        let server = native.serve(&of_child, Vec::new(), second);
+        let grandchild = native.restore(&guest, (&of_child, Some(&server)), third).await.unwrap();
+        passes(&grandchild, 2).await;
     });
 }

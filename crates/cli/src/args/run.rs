@@ -11,8 +11,8 @@ use fcvm_engine::{Goal, Publish, RunRequest};
 use fcvm_spec::container::parse_capability;
 use fcvm_spec::unit::parse_bytes;
 use fcvm_spec::{
-    Accel, ContainerSpec, HostEntry, KernelChoice, MachineShape, MiB, PortMapping, Removal, RootKind, SnapshotPolicy,
-    Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
+    Accel, ContainerSpec, HostEntry, KernelChoice, MachineShape, MiB, PageSize, PortMapping, Removal, RootKind,
+    SnapshotPolicy, Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -62,6 +62,9 @@ pub(crate) struct RunArgs {
     /// Memory of the machine in MiB
     #[arg(long, conflicts_with = "memory", value_name = "MIB")]
     mem: Option<u32>,
+    /// Make the machine's memory of huge pages of 2 MiB: on Firecracker
+    #[arg(long)]
+    hugepages: bool,
     /// When to ask the registry: always, missing, never, newer
     #[arg(long, default_value = "missing")]
     pull: String,
@@ -301,6 +304,9 @@ impl RunArgs {
             (None, Some(mib)) => MiB(mib),
             (None, None) => MachineShape::DEFAULT_MEMORY,
         };
+        let pages = if self.hugepages { PageSize::Huge } else { PageSize::Base };
+        // Of whole pages.
+        let memory = if self.hugepages { MiB(memory.0.next_multiple_of(PageSize::HUGE.0)) } else { memory };
         if memory < MachineShape::LEAST_MEMORY {
             return Err(Failure::new(format!(
                 "a machine of {memory} is too small; it needs {}",
@@ -320,6 +326,7 @@ impl RunArgs {
         Ok(MachineShape {
             cpus,
             memory,
+            pages,
             kernel: self.kernel.clone().map_or(KernelChoice::Default, KernelChoice::File),
             vmm: match &self.vmm {
                 Some(text) => choice("--vmm", text, &VMMS)?,

@@ -175,6 +175,7 @@ fn machine_spec(choice: &Choice, spec: &VmSpec, origin: Origin, files: &MachineF
         choice: choice.clone(),
         cpus: spec.machine.cpus,
         memory: spec.machine.memory,
+        pages: spec.machine.pages,
         origin,
         disks: disks(files),
         run_dir: run_dir.to_owned(),

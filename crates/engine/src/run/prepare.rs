@@ -12,7 +12,9 @@ use fcvm_image::{Image, ImageLock, PullOptions, PullPolicy};
 use fcvm_net::Published;
 use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::Delta;
-use fcvm_spec::{KernelChoice, PortMapping, Protocol, RootKind, Signal, SnapshotId, SnapshotPolicy, Stdin, VmSpec};
+use fcvm_spec::{
+    KernelChoice, PageSize, PortMapping, Protocol, RootKind, Signal, SnapshotId, SnapshotPolicy, Stdin, VmSpec,
+};
 use fcvm_store::snapshot::{CacheClaim, ContainerState, SnapshotDir, SnapshotHold};
 use fcvm_store::{FailPoint, OwnedVm};
 use fcvm_vmm::{Choice, Probe, Saved};
@@ -85,6 +87,8 @@ impl Engine {
         policy: SnapshotPolicy,
         observer: &dyn RunObserver,
     ) -> Result<Prepared, Error> {
+        // Huge pages are only served, and nobody serves what was made by itself.
+        let policy = if request.spec.machine.pages == PageSize::Huge { SnapshotPolicy::Never } else { policy };
         let set = self.boot_set(&request.spec.machine.kernel)?;
         self.reach(FailPoint::Artifacts)?;
         let image = self.ensure_image(&request.spec, request.pull, observer.image())?;

@@ -5,6 +5,7 @@ use fcvm_sys::mapping::{Anonymous, HUGE_PAGE, PageSize};
 use fcvm_sys::userfaultfd::Userfaultfd;
 use rustix::process::{Pid, PidfdFlags};
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
@@ -92,9 +93,9 @@ impl Machine {
         Self::with(Anonymous::new(pages * PAGE, PageSize::Base).unwrap(), PAGE)
     }
 
-    /// None where the host has no huge pages to spare.
-    pub(crate) fn huge(pages: u64) -> Option<Self> {
-        Some(Self::with(Anonymous::new(pages * HUGE_PAGE, PageSize::Huge).ok()?, HUGE_PAGE))
+    /// Fails where the host has no huge pages to spare.
+    pub(crate) fn huge(pages: u64) -> io::Result<Self> {
+        Ok(Self::with(Anonymous::new(pages * HUGE_PAGE, PageSize::Huge)?, HUGE_PAGE))
     }
 
     fn with(memory: Anonymous, page_size: u64) -> Self {

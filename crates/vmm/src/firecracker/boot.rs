@@ -4,6 +4,7 @@ use super::api::{Api, ApiError, Call};
 use super::command;
 use super::files::{self, Ours};
 use super::pager::{Handover, Supervised};
+use super::pages;
 use super::workspace::{self, Workspace};
 use super::{Control, FEATURES, Firecracker, OLDEST, saved};
 use crate::control::failed;
@@ -68,6 +69,8 @@ fn check(spec: &MachineSpec) -> Result<(), Error> {
         "a machine has one processor at least".to_owned()
     } else if spec.choice.accel != Accelerator::Kvm {
         "it needs KVM".to_owned()
+    } else if let Some(reason) = pages::refusal(spec) {
+        reason
     } else {
         return Ok(());
     };

@@ -7,8 +7,9 @@ use super::api::{Call, Method};
 use super::arch;
 use super::workspace::{API, LINK, PLACE};
 use crate::{Access, LINK_VSOCK_PORT, MachineSpec, Origin, Saved};
+use fcvm_spec::PageSize;
 use fcvm_sys::jail::{Entry, EntryKind};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::ffi::OsString;
 
 /// What Firecracker inherits, and finds in its workspace by name.
@@ -95,7 +96,7 @@ pub(super) fn boot(spec: &MachineSpec) -> Vec<Call> {
                 "boot_args": parameters(),
             }),
         ),
-        put("/machine-config", json!({ "vcpu_count": spec.cpus, "mem_size_mib": spec.memory.0 })),
+        put("/machine-config", machine(spec)),
     ];
     for (index, disk) in spec.disks.iter().enumerate() {
         calls.push(drive(index, disk.access));
@@ -104,6 +105,14 @@ pub(super) fn boot(spec: &MachineSpec) -> Vec<Call> {
     calls.push(put("/entropy", json!({})));
     calls.push(put("/actions", json!({ "action_type": "InstanceStart" })));
     calls
+}
+
+fn machine(spec: &MachineSpec) -> Value {
+    let mut machine = json!({ "vcpu_count": spec.cpus, "mem_size_mib": spec.memory.0 });
+    if spec.pages == PageSize::Huge {
+        machine["huge_pages"] = json!("2M");
+    }
+    machine
 }
 
 /// The guest's address on the vsock: its socket is its own, so all have the same.

@@ -11,6 +11,7 @@ mod command;
 mod control;
 mod files;
 mod pager;
+mod pages;
 mod saved;
 mod workspace;
 
@@ -30,7 +31,7 @@ pub const PROGRAM: &str = "firecracker";
 pub const OLDEST: (u32, u32) = (1, 15);
 
 /// What Firecracker can do. It has 17 virtio devices at most; link and entropy take two.
-pub const FEATURES: Features = Features { software_emulation: false, snapshots: true, disks: 15 };
+pub const FEATURES: Features = Features { software_emulation: false, snapshots: true, huge_pages: true, disks: 15 };
 
 /// Firecracker, installed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -138,7 +138,8 @@ pub(super) fn anonymous(process: u32) -> io::Result<u64> {
         let value = status.lines().find_map(|line| line.strip_prefix(name))?;
         value.trim().trim_end_matches(" kB").parse::<u64>().ok()
     };
-    Ok((field("RssAnon:").unwrap_or(0) + field("VmSwap:").unwrap_or(0)) * 1024)
+    let kib: u64 = ["RssAnon:", "VmSwap:", "HugetlbPages:"].into_iter().filter_map(field).sum();
+    Ok(kib * 1024)
 }
 
 /// Reads a line of `/proc/PID/maps` if it is a private, writable mapping of the file with this number.

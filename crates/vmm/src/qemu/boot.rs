@@ -5,6 +5,7 @@ use super::{Control, FEATURES, Qemu, Qmp, QmpError, command, saved};
 use crate::control::failed;
 use crate::process::{Process, connected};
 use crate::{Accelerator, Error, Line, Machine, MachineSpec, Memory, Origin};
+use fcvm_spec::PageSize;
 use fcvm_sys::jail::{Bind, Device, Entrance, Jail, Limit};
 use std::path::Path;
 use std::time::Duration;
@@ -68,6 +69,8 @@ fn check(spec: &MachineSpec) -> Result<(), Error> {
         format!("it takes {} disks at most", FEATURES.disks)
     } else if spec.cpus == 0 {
         "a machine has one processor at least".to_owned()
+    } else if spec.pages == PageSize::Huge && !FEATURES.huge_pages {
+        "its memory is not made of huge pages; use Firecracker, or leave out --hugepages".to_owned()
     } else if matches!(&spec.origin, Origin::Saved(saved) if saved.server.is_some()) {
         "its memory is mapped, nobody serves it".to_owned()
     } else {

@@ -65,6 +65,7 @@ impl Guest {
             choice: fcvm_vmm::choose(VmmChoice::Auto, Accel::Auto, &self.host).unwrap(),
             cpus: 1,
             memory: MiB(192),
+            pages: fcvm_spec::PageSize::Base,
             origin: Origin::Boot { kernel: self.kernel.clone(), initramfs },
             disks: Vec::new(),
             run_dir: directory.to_owned(),

@@ -10,6 +10,7 @@ fn spec(origin: Origin) -> MachineSpec {
         choice: Choice { backend, accel: Accelerator::Kvm, reason: String::new() },
         cpus: 2,
         memory: MiB(512),
+        pages: fcvm_spec::PageSize::Base,
         origin,
         disks: vec![disk(Access::ReadOnly), disk(Access::ReadWrite)],
         run_dir: "/x".into(),
@@ -62,6 +63,14 @@ fn a_memory_is_a_file_to_be_mapped_or_what_listens_for_its_place() {
         |saved: Saved| entries(&spec(Origin::Saved(saved))).into_iter().map(|entry| entry.name).collect::<Vec<_>>();
     assert!(!names(mapped).contains(&"pager".to_owned()));
     assert!(names(served).contains(&"pager".to_owned()), "and it has no memory to open");
+}
+
+#[test]
+fn huge_pages_are_asked_for_only_where_they_are_wanted() {
+    let boots = spec(Origin::Boot { kernel: "/k".into(), initramfs: "/i".into() });
+    let asked = |spec: &MachineSpec| format!("{:?}", boot(spec)).contains("huge_pages");
+    assert!(!asked(&boots));
+    assert!(asked(&MachineSpec { pages: fcvm_spec::PageSize::Huge, ..boots }));
 }
 
 /// `nomodule` is in Firecracker's own parameters; the guest has modules.

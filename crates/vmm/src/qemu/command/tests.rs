@@ -13,6 +13,7 @@ fn machine(accel: Accelerator, disks: Vec<Disk>) -> MachineSpec {
         choice,
         cpus: 1,
         memory: MiB(512),
+        pages: fcvm_spec::PageSize::Base,
         origin: Origin::Boot { kernel: file("/k"), initramfs: file("/i") },
         disks,
         run_dir: file("/r"),
