@@ -5,11 +5,11 @@
 //! - Parents that are symbolic links are followed inside the root; parents that are missing, or files, become directories.
 //! - A hard link gives a node one more name; the node lives on when the first name is replaced.
 
-use super::entry::{Entry, EntryKind};
 use super::path::{self, Absent};
-use super::{Entries, Limits, Stream, disk_error};
+use super::{Limits, disk_error};
 use crate::Error;
-use fcvm_erofs::{Age, Content, Kind, NodeId, Summary, Writer};
+use fcvm_archive::{Entries, Entry, EntryKind, Stream};
+use fcvm_erofs::{Age, Attributes, Content, Kind, NodeId, Summary, Timestamp, Writer};
 use std::fs::File;
 use std::io::Read;
 
@@ -38,14 +38,14 @@ impl Merge {
     pub(crate) fn layer(&mut self, stream: impl Read) -> Result<(), Error> {
         self.writer.begin_layer();
         let mut entries = Entries::new(Stream(stream));
-        while let Some(entry) = entries.next()? {
+        while let Some(entry) = entries.next_entry()? {
             self.entries_left = match self.entries_left.checked_sub(1) {
                 Some(left) => left,
                 None => return Err(Error::hostile(&entry.name, "the layers have more entries than is allowed")),
             };
             self.entry(entry, &mut entries)?;
         }
-        entries.drain()
+        Ok(entries.drain()?)
     }
 
     /// Completes the disk.
@@ -81,7 +81,7 @@ impl Merge {
             return Err(Error::hostile(&entry.name, "the root can only be a directory"));
         }
         let root = self.writer.root();
-        self.writer.set_attributes(root, entry.attributes).map_err(|error| disk_error(&entry.name, error))
+        self.writer.set_attributes(root, attributes(entry.attributes)).map_err(|error| disk_error(&entry.name, error))
     }
 
     fn place<R: Read>(
@@ -94,7 +94,7 @@ impl Merge {
         if let Some(there) = self.writer.lookup(parent, name)? {
             if entry.kind == EntryKind::Directory && self.writer.kind(there)? == Kind::Directory {
                 self.writer.mark(parent, name)?;
-                return self.writer.set_attributes(there, entry.attributes);
+                return self.writer.set_attributes(there, attributes(entry.attributes));
             }
             self.writer.remove(parent, name)?;
         }
@@ -111,7 +111,7 @@ impl Merge {
                 Content::File { size: entry.size, data: &mut *data }
             }
         };
-        self.writer.add(parent, name, entry.attributes.clone(), content).map(drop)
+        self.writer.add(parent, name, attributes(entry.attributes.clone()), content).map(drop)
     }
 
     /// Finds what a hard link names. Its path is from the root, and its last part is not followed.
@@ -190,6 +190,12 @@ impl Merge {
         }
         Ok(())
     }
+}
+
+fn attributes(entry: fcvm_archive::Attributes) -> Attributes {
+    let fcvm_archive::Attributes { mode, uid, gid, mtime, xattrs } = entry;
+    let mtime = Timestamp { seconds: mtime.seconds, nanoseconds: mtime.nanoseconds };
+    Attributes { mode, uid, gid, mtime, xattrs }
 }
 
 pub(crate) fn keeps_xattr(name: &[u8]) -> bool {

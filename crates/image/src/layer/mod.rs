@@ -1,20 +1,16 @@
 //! Layers: tar archives that are merged, one onto the other, into one tree of files.
 //!
 //! ```text
-//! blob ─► compression (gzip, zstd, plain) ─► entry (headers, pax, sparse) ─► merge (whiteouts, links…) ─► erofs::Writer
+//! blob ─► compression (gzip, zstd, plain) ─► the archive room (headers, pax, sparse) ─► merge (whiteouts, links…) ─► erofs::Writer
 //! ```
 //! Everything is one stream: a layer is never unpacked onto the host, and memory holds names and attributes only. Every
 //! archive is hostile until shown otherwise; what it may cost is in [`Limits`].
 
 mod compression;
-mod entry;
 mod merge;
 mod path;
-mod pax;
-mod sparse;
 
 pub(crate) use compression::decompress;
-pub(crate) use entry::{Entries, EntryKind, Source, Stream, unreadable};
 pub(crate) use merge::{Merge, keeps_xattr};
 
 use crate::Error;
@@ -45,6 +41,27 @@ pub(crate) fn disk_error(entry: &[u8], error: fcvm_erofs::Error) -> Error {
         fcvm_erofs::Error::Truncated { .. } => unreadable(io::ErrorKind::UnexpectedEof.into()),
         error @ fcvm_erofs::Error::Write(_) => Error::Disk(error),
         refused => Error::hostile(entry, refused.to_string()),
+    }
+}
+
+/// Takes one of our errors out of a stream's, or says that the archive cannot be read.
+pub(crate) fn unreadable(error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(ours) => ours,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => fcvm_archive::Error::Ended.into(),
+        Err(error) => Error::malformed("a tar archive", error),
+    }
+}
+
+impl From<fcvm_archive::Error> for Error {
+    fn from(error: fcvm_archive::Error) -> Self {
+        use fcvm_archive::Error;
+        match error {
+            Error::Hostile { entry, reason } => Self::Hostile { entry, reason },
+            Error::Malformed(what) => Self::malformed("a tar archive", format!("{what} cannot be understood")),
+            Error::Ended => Self::malformed("a tar archive", "it ends early"),
+            Error::Read(error) => unreadable(error),
+        }
     }
 }
 

@@ -5,9 +5,10 @@
 
 use super::layout::{self, LayoutFiles, archive_name, blob_path};
 use super::{Blob, Cancel, Resolved, Transport, Trust, open_file, read_small};
-use crate::layer::{Entries, EntryKind, Source, decompress};
+use crate::layer::decompress;
 use crate::manifest::{CONFIG_MAX, Descriptor, IndexEntry, MANIFEST_MAX};
 use crate::{Digest, Error, Platform, Progress};
+use fcvm_archive::{Entries, EntryKind, Source};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs::File;
@@ -86,11 +87,11 @@ impl ArchiveFile {
         let copy = file.try_clone().map_err(|error| Error::malformed(&shown, error))?;
         let mut entries = Entries::new(Seekable(BufReader::new(copy)));
         let mut members = HashMap::new();
-        let named = |error: Error| match error {
+        let named = |error: fcvm_archive::Error| match Error::from(error) {
             Error::Malformed { reason, .. } => Error::malformed(&shown, reason),
             error => error,
         };
-        while let Some(entry) = entries.next().map_err(named)? {
+        while let Some(entry) = entries.next_entry().map_err(named)? {
             let Ok(name) = String::from_utf8(entry.name) else { continue };
             let name = name.trim_start_matches("./").to_owned();
             let target = || String::from_utf8_lossy(&entry.target).into_owned();

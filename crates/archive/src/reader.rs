@@ -1,12 +1,11 @@
-//! The entries of a tar archive, one after the other, from a stream. What they do to a disk is decided in `merge`.
+//! The entries of a tar archive, one after the other, from a stream. What they mean is decided by others.
 //!
 //! The tar crate reads the fields of headers; the iteration is ours because its own keeps extension headers of any size in
 //! memory.
 
-use super::pax::Pax;
-use super::sparse::{self, Expanded, Sparse};
-use crate::Error;
-use fcvm_erofs::{Attributes, Timestamp};
+use crate::pax::Pax;
+use crate::sparse::{self, Expanded, Sparse};
+use crate::{Attributes, Entry, EntryKind, Error, Timestamp};
 use std::io::{self, Read};
 use tar::Header;
 
@@ -14,36 +13,8 @@ use tar::Header;
 const EXTENSION_MAX: u64 = 1 << 20;
 const RECORD: u64 = 512;
 
-/// What an entry is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EntryKind {
-    Directory,
-    File,
-    HardLink,
-    Symlink,
-    CharDevice,
-    BlockDevice,
-    Fifo,
-}
-
-/// One entry.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) kind: EntryKind,
-    /// As it was written: it may be absolute and have `..` in it.
-    pub(crate) name: Vec<u8>,
-    /// Of links.
-    pub(crate) target: Vec<u8>,
-    /// The file's size in bytes, holes included.
-    pub(crate) size: u64,
-    pub(crate) attributes: Attributes,
-    /// Major and minor number.
-    pub(crate) device: (u32, u32),
-    sparse: Option<Sparse>,
-}
-
 /// A stream of which parts may be skipped.
-pub(crate) trait Source: Read {
+pub trait Source: Read {
     /// Skips bytes; fewer are there is an error at the next read.
     fn skip(&mut self, count: u64) -> io::Result<()> {
         let skipped = io::copy(&mut self.take(count), &mut io::sink())?;
@@ -52,7 +23,8 @@ pub(crate) trait Source: Read {
 }
 
 /// A stream that can only be read.
-pub(crate) struct Stream<R>(pub(crate) R);
+#[derive(Debug)]
+pub struct Stream<R>(pub R);
 
 impl<R: Read> Read for Stream<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -63,7 +35,8 @@ impl<R: Read> Read for Stream<R> {
 impl<R: Read> Source for Stream<R> {}
 
 /// Reads entries one after the other.
-pub(crate) struct Entries<S> {
+#[derive(Debug)]
+pub struct Entries<S> {
     source: S,
     /// Of the current entry's stored data: what was not read, and what fills its last record.
     unread: u64,
@@ -80,16 +53,17 @@ struct Extensions {
 }
 
 impl<S: Source> Entries<S> {
-    pub(crate) fn new(source: S) -> Self {
+    /// Reads from a stream's beginning.
+    pub fn new(source: S) -> Self {
         Self { source, unread: 0, padding: 0, position: 0 }
     }
 
     /// Returns the next entry; nothing at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
         let mut extensions = Extensions::default();
         loop {
             let skip = self.unread + self.padding;
-            self.source.skip(skip).map_err(unreadable)?;
+            self.source.skip(skip)?;
             self.position += skip;
             (self.unread, self.padding) = (0, 0);
             let Some(header) = self.header()? else { return Ok(None) };
@@ -97,7 +71,7 @@ impl<S: Source> Entries<S> {
             match header.as_old().linkflag[0] {
                 b'x' => {
                     let bytes = self.extension(size)?;
-                    extensions.pax = Pax::parse(&bytes).ok_or_else(|| malformed("a pax header"))?;
+                    extensions.pax = Pax::parse(&bytes).ok_or(Error::Malformed("a pax header"))?;
                 }
                 b'L' => extensions.long_name = Some(until_zero(self.extension(size)?)),
                 b'K' => extensions.long_target = Some(until_zero(self.extension(size)?)),
@@ -109,12 +83,12 @@ impl<S: Source> Entries<S> {
     }
 
     /// Returns where in the stream the current entry's stored data begins.
-    pub(crate) fn data_position(&self) -> u64 {
+    pub fn data_position(&self) -> u64 {
         self.position
     }
 
     /// Returns the current entry's bytes.
-    pub(crate) fn contents(&mut self, entry: &Entry) -> Box<dyn Read + '_> {
+    pub fn contents(&mut self, entry: &Entry) -> Box<dyn Read + '_> {
         let stored = Stored { entries: self };
         match &entry.sparse {
             Some(sparse) => Box::new(Expanded::new(stored, sparse.clone())),
@@ -123,8 +97,8 @@ impl<S: Source> Entries<S> {
     }
 
     /// Reads the stream to its end: what follows the archive's end counts for its digest too.
-    pub(crate) fn drain(&mut self) -> Result<(), Error> {
-        io::copy(&mut self.source, &mut io::sink()).map(drop).map_err(unreadable)
+    pub fn drain(&mut self) -> Result<(), Error> {
+        Ok(io::copy(&mut self.source, &mut io::sink()).map(drop)?)
     }
 
     /// Reads a header; nothing at the end of the archive, which two zero records mark or the stream's end.
@@ -136,7 +110,7 @@ impl<S: Source> Entries<S> {
         if header.as_bytes().iter().all(|byte| *byte == 0) {
             let second = self.record(header.as_mut_bytes())?;
             if second && header.as_bytes().iter().any(|byte| *byte != 0) {
-                return Err(malformed("a lone zero record"));
+                return Err(Error::Malformed("a lone zero record"));
             }
             return Ok(None);
         }
@@ -145,7 +119,7 @@ impl<S: Source> Entries<S> {
             _ => u64::from(*byte),
         });
         if sum.sum::<u64>() != field(&header.as_old().cksum, "checksum")? {
-            return Err(malformed("a header's checksum"));
+            return Err(Error::Malformed("a header's checksum"));
         }
         Ok(Some(header))
     }
@@ -156,10 +130,10 @@ impl<S: Source> Entries<S> {
         while filled < record.len() {
             match self.source.read(&mut record[filled..]) {
                 Ok(0) if filled == 0 => return Ok(false),
-                Ok(0) => return Err(unreadable(io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => return Err(Error::Ended),
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(unreadable(error)),
+                Err(error) => return Err(error.into()),
             }
         }
         self.position += RECORD;
@@ -169,7 +143,7 @@ impl<S: Source> Entries<S> {
     fn set_data(&mut self, size: u64) -> Result<(), Error> {
         // So that no sum below overflows.
         if size > i64::MAX as u64 - RECORD {
-            return Err(malformed("an entry's size"));
+            return Err(Error::Malformed("an entry's size"));
         }
         (self.unread, self.padding) = (size, size.next_multiple_of(RECORD) - size);
         Ok(())
@@ -181,13 +155,13 @@ impl<S: Source> Entries<S> {
         }
         self.set_data(size)?;
         let mut bytes = vec![0; size as usize];
-        Stored { entries: self }.read_exact(&mut bytes).map_err(unreadable)?;
+        Stored { entries: self }.read_exact(&mut bytes)?;
         Ok(bytes)
     }
 
     fn entry(&mut self, header: &Header, size: u64, extensions: Extensions) -> Result<Entry, Error> {
         let Extensions { pax, long_name, long_target } = extensions;
-        let wrong = |what: &'static str| move |()| malformed(what);
+        let wrong = |what: &'static str| move |()| Error::Malformed(what);
         let from_pax = |key: &str| pax.get(key).map(<[u8]>::to_vec);
         let name = from_pax("GNU.sparse.name").or_else(|| from_pax("path")).or(long_name);
         let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
@@ -201,7 +175,7 @@ impl<S: Source> Entries<S> {
         let id = |key: &str, bytes: &[u8]| match pax.number(key) {
             Ok(Some(number)) => Ok(number),
             Ok(None) => field(bytes, "owner"),
-            Err(()) => Err(malformed("an owner")),
+            Err(()) => Err(Error::Malformed("an owner")),
         };
         let owner = |number: u64| match u32::try_from(number) {
             Ok(number) if number != u32::MAX => Ok(number),
@@ -209,7 +183,7 @@ impl<S: Source> Entries<S> {
         };
         let mtime = match pax.mtime().map_err(wrong("a time"))? {
             Some(mtime) => mtime,
-            None => Timestamp { seconds: number(&old.mtime).ok_or_else(|| malformed("a time"))?, nanoseconds: 0 },
+            None => Timestamp { seconds: number(&old.mtime).ok_or(Error::Malformed("a time"))?, nanoseconds: 0 },
         };
         let attributes = Attributes {
             mode: (field(&old.mode, "mode")? & 0o7777) as u16,
@@ -225,11 +199,11 @@ impl<S: Source> Entries<S> {
     }
 
     fn sparse(&mut self, header: &Header, pax: &Pax) -> Result<Option<Sparse>, Error> {
-        let wrong = || malformed("a sparse map");
+        let wrong = || Error::Malformed("a sparse map");
         let (size, pieces) = if header.as_old().linkflag[0] == b'S' {
             self.old_sparse(header)?
         } else if pax.get("GNU.sparse.major") == Some(b"1") {
-            let (pieces, _) = sparse::read_map(&mut Stored { entries: self }).map_err(unreadable)?;
+            let (pieces, _) = sparse::read_map(&mut Stored { entries: self })?;
             (pax.number("GNU.sparse.realsize").map_err(|()| wrong())?.ok_or_else(wrong)?, pieces)
         } else if let Some(pieces) = Sparse::pieces_of(pax) {
             (pax.number("GNU.sparse.size").map_err(|()| wrong())?.ok_or_else(wrong)?, pieces)
@@ -240,14 +214,14 @@ impl<S: Source> Entries<S> {
     }
 
     fn old_sparse(&mut self, header: &Header) -> Result<(u64, Vec<(u64, u64)>), Error> {
-        let wrong = |()| malformed("a sparse map");
+        let wrong = |()| Error::Malformed("a sparse map");
         let gnu = header.as_gnu().ok_or(()).map_err(wrong)?;
         let mut pieces = Vec::new();
         sparse::old_pieces(&gnu.sparse, &mut pieces).map_err(wrong)?;
         let mut more = gnu.is_extended();
         while more && pieces.len() < sparse::PIECES_MAX {
             // These records are not counted in the entry's size.
-            let extension = sparse::read_extension(&mut self.source).map_err(unreadable)?;
+            let extension = sparse::read_extension(&mut self.source)?;
             self.position += RECORD;
             sparse::old_pieces(&extension.sparse, &mut pieces).map_err(wrong)?;
             more = extension.is_extended();
@@ -305,7 +279,7 @@ fn device(header: &Header, kind: EntryKind, name: &[u8]) -> Result<(u32, u32), E
 
 /// Reads a header's number that cannot be negative.
 fn field(bytes: &[u8], what: &'static str) -> Result<u64, Error> {
-    number(bytes).and_then(|number| u64::try_from(number).ok()).ok_or_else(|| malformed(what))
+    number(bytes).and_then(|number| u64::try_from(number).ok()).ok_or(Error::Malformed(what))
 }
 
 /// Reads octal digits between spaces and zero bytes (none of them are 0), or GNU's big-endian binary.
@@ -325,19 +299,4 @@ fn number(bytes: &[u8]) -> Option<i64> {
 fn until_zero(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
     bytes
-}
-
-fn malformed(what: &str) -> Error {
-    Error::malformed("a tar archive", format!("{what} cannot be understood"))
-}
-
-/// Takes one of our errors out of the stream's, or says that the archive cannot be read.
-pub(crate) fn unreadable(error: io::Error) -> Error {
-    match error.downcast::<Error>() {
-        Ok(ours) => ours,
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Error::malformed("a tar archive", "it ends early")
-        }
-        Err(error) => Error::malformed("a tar archive", error),
-    }
 }

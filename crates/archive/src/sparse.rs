@@ -1,23 +1,23 @@
 //! Sparse files in tar archives (GNU's old format and its three pax formats): where the stored bytes go.
 
-use super::pax::{Pax, decimal};
+use crate::pax::{Pax, decimal};
 use std::io::{self, Read};
 use tar::{GnuExtSparseHeader, GnuSparseHeader};
 
 /// More pieces than this have only hostile archives.
-pub(super) const PIECES_MAX: usize = 1 << 18;
+pub(crate) const PIECES_MAX: usize = 1 << 18;
 
 /// A file's size and the stored pieces of it, in order; the rest is zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Sparse {
-    pub(super) size: u64,
+pub(crate) struct Sparse {
+    pub(crate) size: u64,
     /// Offset and length.
     pieces: Vec<(u64, u64)>,
 }
 
 impl Sparse {
     /// Checks that pieces are in order, within the file, and together as long as what is stored.
-    pub(super) fn new(size: u64, pieces: Vec<(u64, u64)>, stored: u64) -> Option<Self> {
+    pub(crate) fn new(size: u64, pieces: Vec<(u64, u64)>, stored: u64) -> Option<Self> {
         let (mut end, mut sum) = (0_u64, 0_u64);
         for (offset, length) in &pieces {
             if *offset < end {
@@ -30,7 +30,7 @@ impl Sparse {
     }
 
     /// Returns where stored bytes go by pax headers before version 1.0; nothing if there is no such map.
-    pub(super) fn pieces_of(pax: &Pax) -> Option<Vec<(u64, u64)>> {
+    pub(crate) fn pieces_of(pax: &Pax) -> Option<Vec<(u64, u64)>> {
         if let Some(map) = pax.get("GNU.sparse.map") {
             let numbers: Option<Vec<u64>> = map.split(|byte| *byte == b',').map(decimal).collect();
             return Some(pairs(numbers?));
@@ -49,7 +49,7 @@ fn pairs(numbers: Vec<u64>) -> Vec<(u64, u64)> {
 }
 
 /// Reads the map that version 1.0 puts before the data: decimal lines in whole blocks. Returns it and its length in bytes.
-pub(super) fn read_map(data: &mut dyn Read) -> io::Result<(Vec<(u64, u64)>, u64)> {
+pub(crate) fn read_map(data: &mut dyn Read) -> io::Result<(Vec<(u64, u64)>, u64)> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a sparse map is malformed");
     let (mut numbers, mut line, mut length) = (Vec::new(), Vec::new(), 0);
     loop {
@@ -78,7 +78,7 @@ pub(super) fn read_map(data: &mut dyn Read) -> io::Result<(Vec<(u64, u64)>, u64)
 }
 
 /// Reads the pieces of the old format's header blocks; `Err` if a number is none.
-pub(super) fn old_pieces(headers: &[GnuSparseHeader], pieces: &mut Vec<(u64, u64)>) -> Result<(), ()> {
+pub(crate) fn old_pieces(headers: &[GnuSparseHeader], pieces: &mut Vec<(u64, u64)>) -> Result<(), ()> {
     for header in headers.iter().filter(|header| !header.is_empty()) {
         let (offset, length) = (header.offset().map_err(drop)?, header.length().map_err(drop)?);
         pieces.push((offset, length));
@@ -87,14 +87,14 @@ pub(super) fn old_pieces(headers: &[GnuSparseHeader], pieces: &mut Vec<(u64, u64
 }
 
 /// Reads a continuation block of the old format.
-pub(super) fn read_extension(data: &mut dyn Read) -> io::Result<GnuExtSparseHeader> {
+pub(crate) fn read_extension(data: &mut dyn Read) -> io::Result<GnuExtSparseHeader> {
     let mut header = GnuExtSparseHeader::new();
     data.read_exact(header.as_mut_bytes())?;
     Ok(header)
 }
 
 /// A sparse file's bytes, zeros and all.
-pub(super) struct Expanded<R> {
+pub(crate) struct Expanded<R> {
     stored: R,
     sparse: Sparse,
     next_piece: usize,
@@ -102,7 +102,7 @@ pub(super) struct Expanded<R> {
 }
 
 impl<R: Read> Expanded<R> {
-    pub(super) fn new(stored: R, sparse: Sparse) -> Self {
+    pub(crate) fn new(stored: R, sparse: Sparse) -> Self {
         Self { stored, sparse, next_piece: 0, position: 0 }
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! The tar crate's own reader of these splits at newlines, which capabilities and other binary values may contain.
 
-use fcvm_erofs::Timestamp;
+use crate::Timestamp;
 use std::collections::BTreeMap;
 
 /// What the extended header before an entry says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pax {
+pub(crate) struct Pax {
     records: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -15,7 +15,7 @@ const XATTR: &[u8] = b"SCHILY.xattr.";
 
 impl Pax {
     /// Reads a header; nothing if it is malformed.
-    pub(super) fn parse(mut bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(mut bytes: &[u8]) -> Option<Self> {
         let mut records = Vec::new();
         while !bytes.is_empty() {
             let space = bytes.iter().take(20).position(|byte| *byte == b' ')?;
@@ -29,37 +29,37 @@ impl Pax {
     }
 
     /// Returns the last value of a key; an empty value means that the header's own field counts.
-    pub(super) fn get(&self, key: &str) -> Option<&[u8]> {
+    pub(crate) fn get(&self, key: &str) -> Option<&[u8]> {
         let found = self.records.iter().rev().find(|(found, _)| found == key.as_bytes());
         found.map(|(_, value)| value.as_slice()).filter(|value| !value.is_empty())
     }
 
     /// Returns all values of a key in their order.
-    pub(super) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.records.iter().filter(move |(found, _)| found == key.as_bytes()).map(|(_, value)| value.as_slice())
     }
 
     /// Returns a whole number that is not negative: `Err` if the value is none.
-    pub(super) fn number(&self, key: &str) -> Result<Option<u64>, ()> {
+    pub(crate) fn number(&self, key: &str) -> Result<Option<u64>, ()> {
         let Some(value) = self.get(key) else { return Ok(None) };
         decimal(value).map(Some).ok_or(())
     }
 
     /// Returns the time of the last change.
-    pub(super) fn mtime(&self) -> Result<Option<Timestamp>, ()> {
+    pub(crate) fn mtime(&self) -> Result<Option<Timestamp>, ()> {
         let Some(value) = self.get("mtime") else { return Ok(None) };
         timestamp(value).map(Some).ok_or(())
     }
 
     /// Returns the extended attributes.
-    pub(super) fn xattrs(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    pub(crate) fn xattrs(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let records = self.records.iter();
         records.filter_map(|(key, value)| Some((key.strip_prefix(XATTR)?.to_vec(), value.clone()))).collect()
     }
 }
 
 /// Reads decimal digits.
-pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
