@@ -28,7 +28,7 @@ pub(crate) struct Container {
     pub(crate) workdir: String,
     pub(crate) user: String,
     /// The numbers of that user.
-    owner: (u32, u32),
+    pub(crate) owner: (u32, u32),
     hostname: String,
     /// Names with their `CAP_` prefix.
     pub(crate) capabilities: Vec<String>,

@@ -8,6 +8,7 @@ mod census;
 mod cgroup;
 mod command;
 mod container;
+mod copy;
 mod dial;
 mod exec;
 mod files;

@@ -4,7 +4,7 @@ use crate::container::{self, Container};
 use crate::helper::Helpers;
 use crate::pump::{Carried, Process};
 use crate::reaper::Reaper;
-use crate::{census, cgroup, dial, exec, power, world};
+use crate::{census, cgroup, copy, dial, exec, power, world};
 use anyhow::{Context, Result};
 use fcvm_link::{Incoming, Opened, Stream};
 use fcvm_proto::message::{Done, HostRequest, ProcessEvent, Time};
@@ -87,6 +87,11 @@ impl Guest {
             Ok(HostRequest::Exec(request)) => {
                 let container = self.container.borrow().clone();
                 exec::serve(request, container.as_ref(), &self.helpers, &self.reaper, stream).await;
+            }
+            Ok(HostRequest::Pack(request)) => copy::pack(request, self.container_pid(), stream).await,
+            Ok(HostRequest::Unpack(request)) => {
+                let container = self.container.borrow().as_ref().map(|container| (container.pid, container.owner));
+                copy::unpack(request, container, stream).await;
             }
             Ok(HostRequest::Dial(request)) => dial::serve(request, stream).await,
             Ok(HostRequest::Kill { signal, all }) => {

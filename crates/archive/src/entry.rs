@@ -63,3 +63,10 @@ pub struct Entry {
     pub device: (u32, u32),
     pub(crate) sparse: Option<Sparse>,
 }
+
+impl Entry {
+    /// An entry without bytes.
+    pub(crate) fn of(kind: EntryKind, name: Vec<u8>, attributes: Attributes) -> Self {
+        Self { kind, name, target: Vec::new(), size: 0, attributes, device: (0, 0), sparse: None }
+    }
+}

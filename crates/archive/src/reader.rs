@@ -96,6 +96,11 @@ impl<S: Source> Entries<S> {
         }
     }
 
+    /// Returns the current entry's stored bytes: of a sparse file only those of its pieces.
+    pub(crate) fn stored(&mut self) -> impl Read + '_ {
+        Stored { entries: self }
+    }
+
     /// Reads the stream to its end: what follows the archive's end counts for its digest too.
     pub fn drain(&mut self) -> Result<(), Error> {
         Ok(io::copy(&mut self.source, &mut io::sink()).map(drop)?)

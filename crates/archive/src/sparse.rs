@@ -29,6 +29,16 @@ impl Sparse {
         (pieces.len() <= PIECES_MAX && end <= size && sum == stored).then_some(Self { size, pieces })
     }
 
+    /// The stored pieces: offset and length of each.
+    pub(crate) fn pieces(&self) -> &[(u64, u64)] {
+        &self.pieces
+    }
+
+    /// How many bytes are stored.
+    pub(crate) fn stored(&self) -> u64 {
+        self.pieces.iter().map(|(_, length)| length).sum()
+    }
+
     /// Returns where stored bytes go by pax headers before version 1.0; nothing if there is no such map.
     pub(crate) fn pieces_of(pax: &Pax) -> Option<Vec<(u64, u64)>> {
         if let Some(map) = pax.get("GNU.sparse.map") {

@@ -17,9 +17,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("pager", &["sys"]),
     ("vmm", &["pager", "spec", "sys"]),
     ("net", &["link", "proto", "spec", "sys"]),
-    ("engine", &["artifacts", "image", "link", "net", "pager", "proto", "spec", "store", "sys", "vmm"]),
-    ("cli", &["artifacts", "engine", "image", "pager", "proto", "spec", "store", "sys", "vmm"]),
-    ("agent", &["link", "proto", "sys"]),
+    ("engine", &["archive", "artifacts", "image", "link", "net", "pager", "proto", "spec", "store", "sys", "vmm"]),
+    ("cli", &["archive", "artifacts", "engine", "image", "pager", "proto", "spec", "store", "sys", "vmm"]),
+    ("agent", &["archive", "link", "proto", "sys"]),
 ];
 
 #[test]

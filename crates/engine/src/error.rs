@@ -11,6 +11,9 @@ pub enum Error {
     /// The image.
     #[error(transparent)]
     Image(#[from] fcvm_image::Error),
+    /// Files that are copied.
+    #[error(transparent)]
+    Files(#[from] fcvm_archive::Error),
     /// Kernel, guest system, agent or scratch disk.
     #[error(transparent)]
     Artifacts(#[from] fcvm_artifacts::Error),
@@ -67,6 +70,9 @@ pub enum Error {
     /// The VM's owner answered with a sentence.
     #[error("{0}")]
     Refused(String),
+    /// Neither end of a copy is in a VM.
+    #[error("neither the source nor the destination is in a VM: one of them is to be VM:PATH")]
+    NoVmToCopy,
     /// The VM has no running container.
     #[error("VM {0} is not running")]
     NotRunning(String),

@@ -7,6 +7,7 @@ pub mod attachment;
 mod cache;
 mod clock;
 mod control;
+pub mod copy;
 mod error;
 mod health;
 mod link;

@@ -4,6 +4,7 @@
 //! guest, or a connection of `control.sock`. On a fresh serial link [`greeting`] comes first. The rules of the bytes
 //! are in the `proto` room and in `docs/protocol.md`; nothing here knows what a stream is for.
 
+pub mod blocking;
 mod driver;
 pub mod greeting;
 pub mod relay;

@@ -3,6 +3,7 @@
 //! The written form of this crate is `docs/protocol.md`. The asynchronous driver is in the `link` room.
 
 pub mod census;
+pub mod files;
 pub mod frame;
 pub mod message;
 pub mod plan;

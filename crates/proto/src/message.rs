@@ -3,6 +3,7 @@
 //! All are JSON. Unknown fields are ignored and optional ones have defaults, because a snapshot that is restored
 //! years from now holds the agent of its day. What a stream carries after its request is said at each request.
 
+use crate::files::{Pack, Unpack};
 use crate::plan::Plan;
 use crate::restore::Delta;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,12 @@ pub enum HostRequest {
     Census,
     /// Runs a command. Carries the same as [`HostRequest::Start`].
     Exec(Exec),
+    /// Asks for files of the container. The guest answers with one [`crate::files::Found`], a tar stream on [`Lane::Data`],
+    /// and [`Done`].
+    Pack(Pack),
+    /// Gives files to the container: a tar stream on [`Lane::Data`], then the end of the direction. The guest answers with
+    /// [`Done`], which may come early if it is a failure.
+    Unpack(Unpack),
     /// Connects to a port of the container; the guest answers with one [`Dialled`], then bytes flow.
     Dial(Dial),
     /// Sends a signal to the container's first process, or to all of its processes. The guest answers with [`Done`].

@@ -5,6 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use fcvm_proto::census::{Census, Listener, Running};
+use fcvm_proto::files::{Coming, Found, Ownership, Pack, Tree, Unpack};
 use fcvm_proto::frame::{Flags, Frame, Header, Kind};
 use fcvm_proto::message::*;
 use fcvm_proto::plan::{Container, Disks, Network, Plan};
@@ -163,9 +164,25 @@ fn requests(samples: &mut Samples) {
     samples.is("kill", HostRequest::Kill { signal: 15, all: true });
     samples.means("kill-least", HostRequest::Kill { signal: 9, all: false });
     samples.is("power-off", HostRequest::PowerOff);
+    file_requests(samples);
     let address = Some([192, 0, 2, 7].into());
     samples.is("echo", GuestRequest::Echo { address: [192, 0, 2, 1].into() });
     samples.is("connect", GuestRequest::Connect(Dial { protocol: Transport::Tcp, address, port: 443 }));
+}
+
+fn file_requests(samples: &mut Samples) {
+    let pack = Pack { path: "/etc/ssl/.".into(), name: ".".into(), tree: Tree::Root, holes: true };
+    samples.is("pack", HostRequest::Pack(pack));
+    let least = Pack { path: "/x".into(), name: "x".into(), tree: Tree::Container, holes: false };
+    samples.means("pack-least", HostRequest::Pack(least));
+    let unpack = |coming, owner, overwrite| Unpack { path: "/srv/".into(), coming, owner, overwrite };
+    samples.is("unpack", HostRequest::Unpack(unpack(Coming::File("x".into()), Ownership::Told, true)));
+    samples.is(
+        "unpack-directory",
+        HostRequest::Unpack(unpack(Coming::Directory("d".into()), Ownership::Container, false)),
+    );
+    samples.is("unpack-contents", HostRequest::Unpack(unpack(Coming::Contents, Ownership::Container, false)));
+    samples.means("unpack-least", HostRequest::Unpack(unpack(Coming::Archive, Ownership::Container, false)));
 }
 
 fn answers(samples: &mut Samples) {
@@ -175,6 +192,9 @@ fn answers(samples: &mut Samples) {
     let web = Listener { protocol: Transport::Tcp, address: [0, 0, 0, 0].into(), port: 80 };
     samples.is("census-answer", Census { processes: vec![sh], listeners: vec![web] });
     samples.means("census-least", Census::default());
+    samples.is("found-file", Found::File);
+    samples.is("found-directory", Found::Directory);
+    samples.is("found-failed", Found::Failed("find \"/x\": No such file or directory".into()));
     samples.is("done-ok", Done::Ok);
     samples.is("done-failed", Done::Failed("no such process".into()));
     samples.is("process-signal", ProcessMessage::Signal(2));
@@ -276,6 +296,7 @@ fn all_messages_have_samples(
         HostRequest::Start | HostRequest::Exec(_) | HostRequest::Dial(_) | HostRequest::Kill { .. } => {}
         HostRequest::Attach | HostRequest::Quiesce | HostRequest::Clock { .. } | HostRequest::PowerOff => {}
         HostRequest::Census | HostRequest::Freeze | HostRequest::Thaw => {}
+        HostRequest::Pack(_) | HostRequest::Unpack(_) => {}
     }
     match session {
         SessionMessage::Park | SessionMessage::Parked => {}

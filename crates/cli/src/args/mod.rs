@@ -1,5 +1,6 @@
 //! What was typed. Podman's grammar; a flag that is not there is refused by its name.
 
+mod copy;
 mod environment;
 mod health;
 mod podman;
@@ -9,6 +10,7 @@ mod streams;
 mod unsupported;
 mod words;
 
+pub(crate) use copy::{CopyArgs, End};
 pub(crate) use environment::environment;
 pub(crate) use podman::{
     ExecArgs, FormatArgs, HealthcheckVerb, ImagesArgs, InspectArgs, InspectKind, KillArgs, ListArgs, LoadArgs,

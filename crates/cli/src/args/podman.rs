@@ -1,6 +1,6 @@
 //! Podman's verbs and their flags, but for `run`'s, which are in [`super::run`].
 
-use super::{RunArgs, StreamArgs};
+use super::{CopyArgs, RunArgs, StreamArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -19,6 +19,8 @@ pub(crate) enum PodmanVerb {
     Healthcheck(HealthcheckVerb),
     /// Run a command in a running container
     Exec(ExecArgs),
+    /// Copy files between VMs and here
+    Cp(CopyArgs),
     /// List VMs
     #[command(visible_alias = "list")]
     Ps(ListArgs),

@@ -71,7 +71,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["container", "image"], "use the verb alone, for example ps, inspect or images"),
     (&["login", "logout"], "podman, docker or skopeo log in; their auth files are read here"),
     (&["pod", "kube", "generate", "play"], "pods are not there yet"),
-    (&["volume", "cp"], "volumes are not there yet"),
+    (&["volume"], "volumes are not there yet"),
     (&["network"], "every VM has a network of its own; see --network and --publish of run"),
     (&["attach"], "terminals are not there yet; logs -f shows the output, exec -i runs a command"),
     (&["machine"], "every container has a machine of its own here"),

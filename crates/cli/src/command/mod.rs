@@ -1,6 +1,7 @@
 //! What is done with a command line: one file a verb or a family of verbs.
 
 mod about;
+mod copy;
 mod doctor;
 mod exec;
 mod health;
@@ -55,6 +56,7 @@ fn podman(verb: PodmanVerb, flag: Option<PathBuf>) -> Result<ExitCode, Failure> 
         PodmanVerb::Prepare(args) => health::prepare(*args, config, data_dir),
         PodmanVerb::Healthcheck(HealthcheckVerb::Run { name }) => health::check(&name, data_dir),
         PodmanVerb::Exec(args) => exec::exec(args, data_dir),
+        PodmanVerb::Cp(args) => done(copy::copy(args, data_dir)),
         PodmanVerb::Ps(args) => done(list::ps(&args, data_dir)),
         PodmanVerb::Logs(args) => done(logs::logs(&args, data_dir)),
         PodmanVerb::Stop(args) => vm::stop(args, data_dir),

@@ -9,6 +9,7 @@ pub(crate) use client::{Client, refused};
 pub(crate) use server::{Ask, Control};
 
 use crate::snapshot::{CaptureRequest, Captured};
+use fcvm_proto::files::{Pack, Unpack};
 use fcvm_proto::message::Exec;
 use fcvm_spec::SnapshotId;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Command {
     /// Runs a command in the VM; the stream carries what `HostRequest::Exec` carries.
     Exec(Exec),
+    /// Asks for files of the container; the stream carries what `HostRequest::Pack` carries.
+    Pack(Pack),
+    /// Gives files to the container; the stream carries what `HostRequest::Unpack` carries.
+    Unpack(Unpack),
     /// Sends a signal to the container; answered with `Done`.
     Kill {
         signal: i32,

@@ -114,6 +114,8 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
     let guest = progress.borrow_and_update().guest.clone();
     match command {
         Ok(Command::Exec(exec)) => forward(opened.stream, guest, &HostRequest::Exec(exec)).await,
+        Ok(Command::Pack(request)) => forward(opened.stream, guest, &HostRequest::Pack(request)).await,
+        Ok(Command::Unpack(request)) => forward(opened.stream, guest, &HostRequest::Unpack(request)).await,
         Ok(Command::Kill { signal, all }) => forward(opened.stream, guest, &HostRequest::Kill { signal, all }).await,
         Ok(Command::Stop { timeout_s }) => {
             let asked = asks.send(Ask::Stop(timeout_s)).await;

@@ -61,6 +61,8 @@ impl From<fcvm_archive::Error> for Error {
             Error::Malformed(what) => Self::malformed("a tar archive", format!("{what} cannot be understood")),
             Error::Ended => Self::malformed("a tar archive", "it ends early"),
             Error::Read(error) => unreadable(error),
+            // What reading has nothing to do with.
+            other => Self::malformed("a tar archive", other),
         }
     }
 }

@@ -1,0 +1,325 @@
+//! `cp`: files between a VM and the host, or between two VMs, as tar streams.
+//!
+//! Both ends follow the same rules (the `archive` room). What a VM sends is unpacked on the host by a name that the user has
+//! typed, or below a directory that the user has typed: the guest chooses neither.
+
+use crate::control::{Client, Command, refused};
+use crate::ops::connect;
+use crate::{Engine, Error};
+use fcvm_archive::{Coming, Conflict, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust};
+use fcvm_link::blocking::{self, Writer};
+use fcvm_link::{Receiver, Sender};
+use fcvm_proto::files::{self, Found, Ownership, Pack, Tree, Unpack};
+use fcvm_proto::message::Done;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// Where files come from.
+pub enum Source {
+    /// A VM's container.
+    Vm(VmPath),
+    /// The host.
+    Host(PathBuf),
+    /// A tar stream.
+    Archive(Box<dyn Read + Send>),
+}
+
+/// Where files go.
+pub enum Target {
+    /// A VM's container.
+    Vm(VmPath),
+    /// The host.
+    Host(PathBuf),
+    /// A tar stream.
+    Archive(Box<dyn Write + Send>),
+}
+
+/// A path in a VM's container, as it was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmPath {
+    /// The VM.
+    pub vm: String,
+    /// The path, from the container's root.
+    pub path: String,
+}
+
+/// How files are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyManner {
+    /// Who owns them in a container.
+    pub owner: Ownership,
+    /// What becomes of a directory in the place of a file, and the other way.
+    pub conflict: Conflict,
+}
+
+/// What came of a copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Entries that were left out: devices, which nobody may make on the host.
+    pub left_out: u64,
+}
+
+/// The name of the top in a stream between two ends of ours; the target has its own name for it.
+const TOP: &str = ".";
+/// More entries than a disk of a VM has inodes.
+const ENTRIES_MAX: u64 = 16 << 20;
+
+impl Engine {
+    /// Copies files.
+    pub async fn copy(&self, from: Source, to: Target, manner: CopyManner) -> Result<Copied, Error> {
+        match (from, to) {
+            (Source::Vm(from), Target::Host(to)) => self.copy_out(from, to, manner).await,
+            (Source::Vm(from), Target::Archive(to)) => self.copy_to_archive(from, to).await,
+            (Source::Vm(from), Target::Vm(to)) => self.copy_over(from, to, manner).await,
+            (Source::Host(from), Target::Vm(to)) => self.copy_in(from, to, manner).await,
+            (Source::Archive(from), Target::Vm(to)) => self.copy_archive_in(from, to, manner).await,
+            (Source::Host(_) | Source::Archive(_), Target::Host(_) | Target::Archive(_)) => Err(Error::NoVmToCopy),
+        }
+    }
+
+    async fn copy_out(&self, from: VmPath, to: PathBuf, manner: CopyManner) -> Result<Copied, Error> {
+        let limits = self.limits_of(&from.vm)?;
+        let mut packed = self.pack(&from, TOP, Holes::Told).await?;
+        let (feed, reader) = blocking::reader();
+        let typed = typed_name(&from.path);
+        let found = packed.found.clone();
+        let unpacking = spawn_blocking(move || {
+            let place = Place::find(&host_root()?, &absolute(&to)?, coming(&found, typed.as_deref()))?;
+            let (owner, trust) = (Owner::Own, Trust::None);
+            let unpacked =
+                fcvm_archive::unpack(reader, place, &Manner { owner, trust, conflict: manner.conflict, limits })?;
+            Ok(Copied { left_out: unpacked.left_out })
+        });
+        let heard = packed.last_word(&feed).await;
+        drop(feed);
+        first(joined(unpacking).await, heard)
+    }
+
+    async fn copy_to_archive(&self, from: VmPath, mut to: Box<dyn Write + Send>) -> Result<Copied, Error> {
+        let name = typed_name(&from.path).unwrap_or_else(|| TOP.to_owned());
+        let mut packed = self.pack(&from, &name, Holes::Filled).await?;
+        let (feed, mut reader) = blocking::reader();
+        let writing = spawn_blocking(move || {
+            std::io::copy(&mut reader, &mut to).and_then(|_| to.flush()).map_err(fcvm_archive::Error::Write)?;
+            Ok(Copied::default())
+        });
+        let heard = packed.last_word(&feed).await;
+        drop(feed);
+        first(joined(writing).await, heard)
+    }
+
+    async fn copy_over(&self, from: VmPath, to: VmPath, manner: CopyManner) -> Result<Copied, Error> {
+        let mut packed = self.pack(&from, TOP, Holes::Told).await?;
+        let coming = coming_of(coming(&packed.found, typed_name(&from.path).as_deref()));
+        let unpacking = self.unpack(&to, coming, manner).await?;
+        let (feed, reader) = blocking::reader();
+        let (writer, written) = blocking::writer();
+        let between = spawn_blocking(move || pass_on(reader, writer));
+        let heard = async {
+            let heard = packed.last_word(&feed).await;
+            drop(feed);
+            heard
+        };
+        let (heard, given) = tokio::join!(heard, unpacking.give(written));
+        first(joined(between).await, given.and(heard))?;
+        Ok(Copied::default())
+    }
+
+    async fn copy_in(&self, from: PathBuf, to: VmPath, manner: CopyManner) -> Result<Copied, Error> {
+        let typed = typed_name(&from.to_string_lossy());
+        let finding = spawn_blocking(move || Ok(Packable::find(&host_root()?, &absolute(&from)?)?));
+        let packable = joined(finding).await?;
+        let found = if packable.is_directory() { Found::Directory } else { Found::File };
+        let coming = coming_of(coming(&found, typed.as_deref()));
+        let unpacking = self.unpack(&to, coming, manner).await?;
+        let (writer, written) = blocking::writer();
+        let packing = spawn_blocking(move || Ok(packable.pack(OsStr::new(TOP), Holes::Told, writer).map(drop)?));
+        let given = unpacking.give(written).await;
+        first(joined(packing).await, given).map(|()| Copied::default())
+    }
+
+    async fn copy_archive_in(
+        &self,
+        from: Box<dyn Read + Send>,
+        to: VmPath,
+        manner: CopyManner,
+    ) -> Result<Copied, Error> {
+        let unpacking = self.unpack(&to, files::Coming::Archive, manner).await?;
+        let (writer, written) = blocking::writer();
+        // Not waited for: it may read from a terminal.
+        let reading = spawn_blocking(move || pass_on(from, writer));
+        unpacking.give(written).await?;
+        joined(reading).await.map(|()| Copied::default())
+    }
+
+    async fn pack(&self, from: &VmPath, name: &str, holes: Holes) -> Result<Packed, Error> {
+        let client = connect(&self.store().find_vm(&from.vm)?, &from.vm).await?;
+        let request =
+            Pack { path: from.path.clone(), name: name.to_owned(), tree: Tree::Container, holes: holes == Holes::Told };
+        let (sender, mut receiver) = client.open(&Command::Pack(request))?.split();
+        let item = receiver.recv().await.map_err(refused)?.ok_or(Error::Lost)?;
+        match item.message().map_err(nonsense)? {
+            Found::Failed(reason) => Err(Error::Refused(reason)),
+            found => Ok(Packed { found, receiver, _sender: sender, _client: client }),
+        }
+    }
+
+    async fn unpack(&self, to: &VmPath, coming: files::Coming, manner: CopyManner) -> Result<Unpacking, Error> {
+        let client = connect(&self.store().find_vm(&to.vm)?, &to.vm).await?;
+        let overwrite = manner.conflict == Conflict::Replaced;
+        let request = Unpack { path: to.path.clone(), coming, owner: manner.owner, overwrite };
+        let (sender, receiver) = client.open(&Command::Unpack(request))?.split();
+        Ok(Unpacking { sender, receiver, _client: client })
+    }
+
+    /// No honest VM has more in it than its disks and its memory hold.
+    fn limits_of(&self, vm: &str) -> Result<Limits, Error> {
+        let dir = self.store().find_vm(vm)?;
+        let record = dir.record()?;
+        let images = self.images().store().list()?;
+        let image = images.iter().find(|image| Some(&image.digest) == record.image_digest.as_ref());
+        let image = image.and_then(|image| std::fs::metadata(&image.disk).ok()).map_or(u64::MAX, |disk| disk.len());
+        let disk = std::fs::metadata(dir.scratch_disk()).map_or(u64::MAX, |disk| disk.len());
+        let memory = record.spec.machine.memory.bytes();
+        Ok(Limits { entries: ENTRIES_MAX, bytes: image.saturating_add(disk).saturating_add(memory) })
+    }
+}
+
+/// A stream that a guest packs.
+struct Packed {
+    found: Found,
+    receiver: Receiver,
+    _sender: Sender,
+    _client: Client,
+}
+
+impl Packed {
+    /// Feeds the stream to a thread and hears how it ended for the guest.
+    async fn last_word(&mut self, feed: &blocking::Feed) -> Result<(), Error> {
+        let Some(word) = feed.take(&mut self.receiver).await.map_err(refused)? else {
+            // The thread has taken all that it wanted, or has failed: it says so itself.
+            return Ok(());
+        };
+        match word.message().map_err(nonsense)? {
+            Done::Ok => Ok(()),
+            Done::Failed(reason) => {
+                feed.fail(std::io::Error::other(reason.clone())).await;
+                Err(Error::Refused(reason))
+            }
+        }
+    }
+}
+
+/// A stream that a guest unpacks.
+struct Unpacking {
+    sender: Sender,
+    receiver: Receiver,
+    _client: Client,
+}
+
+impl Unpacking {
+    /// Gives all that is written, and hears what came of it. A guest that takes no more says so before all was sent.
+    async fn give(mut self, written: blocking::Written) -> Result<(), Error> {
+        let early = tokio::select! {
+            biased;
+            word = self.receiver.recv() => Some(word),
+            sent = written.send(&self.sender) => sent.map_err(refused).map(|()| None)?,
+        };
+        let word = match early {
+            Some(word) => word,
+            None => {
+                self.sender.finish();
+                self.receiver.recv().await
+            }
+        };
+        match word.map_err(refused)?.ok_or(Error::Lost)?.message().map_err(nonsense)? {
+            Done::Ok => Ok(()),
+            Done::Failed(reason) => Err(Error::Refused(reason)),
+        }
+    }
+}
+
+/// What is to be copied, by what it is and how it was typed.
+fn coming<'n>(found: &Found, typed: Option<&'n str>) -> Coming<'n> {
+    match (found, typed.map(OsStr::new)) {
+        (Found::Directory, Some(name)) => Coming::Directory(name),
+        (Found::Directory, None) => Coming::Contents,
+        (Found::File | Found::Failed(_), name) => Coming::File(name.unwrap_or(OsStr::new("file"))),
+    }
+}
+
+fn coming_of(coming: Coming<'_>) -> files::Coming {
+    let text = |name: &OsStr| name.to_string_lossy().into_owned();
+    match coming {
+        Coming::File(name) => files::Coming::File(text(name)),
+        Coming::Directory(name) => files::Coming::Directory(text(name)),
+        Coming::Contents => files::Coming::Contents,
+        Coming::Archive => files::Coming::Archive,
+    }
+}
+
+/// The last name of a path. None where what is in it is meant: `DIR/.`, the root, a parent.
+fn typed_name(path: &str) -> Option<String> {
+    let last = path.rsplit('/').find(|part| !part.is_empty())?;
+    (!matches!(last, "." | "..")).then(|| last.to_owned())
+}
+
+fn host_root() -> Result<Root, fcvm_archive::Error> {
+    let root = Path::new("/");
+    Root::open(root).map_err(|error| file_error("open", root, error.into()))
+}
+
+/// A path from the root, with the slash at its end if it was typed so.
+fn absolute(path: &Path) -> Result<PathBuf, fcvm_archive::Error> {
+    std::path::absolute(path).map_err(|error| file_error("find", path, error))
+}
+
+fn file_error(operation: &'static str, path: &Path, source: std::io::Error) -> fcvm_archive::Error {
+    fcvm_archive::Error::File { operation, path: path.to_owned(), source }
+}
+
+fn pass_on(mut from: impl Read, mut to: Writer) -> Result<(), Error> {
+    let passed = std::io::copy(&mut from, &mut to).and_then(|_| to.flush());
+    Ok(passed.map_err(fcvm_archive::Error::Read)?)
+}
+
+async fn joined<T>(work: JoinHandle<Result<T, Error>>) -> Result<T, Error> {
+    work.await.expect("copying does not panic")
+}
+
+/// What has failed first where one end has failed for want of the other.
+fn first<T>(host: Result<T, Error>, guest: Result<(), Error>) -> Result<T, Error> {
+    match (host, guest) {
+        (Err(Error::Files(fcvm_archive::Error::Write(_) | fcvm_archive::Error::Read(_))), Err(guest)) => Err(guest),
+        (Err(host), _) => Err(host),
+        (Ok(_), Err(guest)) => Err(guest),
+        (Ok(done), Ok(())) => Ok(done),
+    }
+}
+
+fn nonsense(error: serde_json::Error) -> Error {
+    Error::Refused(format!("the guest answered nonsense: {error}"))
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vm(path) => path.fmt(f),
+            Self::Host(path) => path.fmt(f),
+            Self::Archive(_) => f.write_str("an archive"),
+        }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vm(path) => path.fmt(f),
+            Self::Host(path) => path.fmt(f),
+            Self::Archive(_) => f.write_str("an archive"),
+        }
+    }
+}
