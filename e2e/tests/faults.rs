@@ -55,6 +55,7 @@ impl Cut {
     fn is_reached(self) -> bool {
         match self.point {
             FailPoint::OwnerTold => self.mode == Mode::Background,
+            FailPoint::Taken | FailPoint::Renewed => false,
             FailPoint::NameFreed | FailPoint::RecordRemoved => self.mode == Mode::Removed,
             FailPoint::Retiring => self.mode != Mode::Removed,
             _ => true,

@@ -106,10 +106,8 @@ pub enum Error {
         /// That of the other.
         other: String,
     },
-    /// A snapshot of a disk needs what only the image tells.
-    #[error(
-        "the image {0} of this VM was removed, and a disk that machines boot with needs it; capture the machine instead"
-    )]
+    /// A boot needs what only the image tells.
+    #[error("the image {0} of this VM was removed, and a machine boots with nothing else")]
     ImageGone(String),
     /// A snapshot is not one of a machine.
     #[error("this snapshot is of a disk: there is no machine in it")]

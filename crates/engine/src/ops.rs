@@ -63,12 +63,20 @@ impl Engine {
     /// Ends a VM and returns when it has ended. A VM that has ended already is no error, as in podman.
     pub async fn stop(&self, vm: &str, timeout: Option<Duration>) -> Result<VmId, Error> {
         let dir = self.store().find_vm(vm)?;
-        let timeout_s = timeout.map(|timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX));
+        let timeout_s = timeout.map(seconds);
         if let Some(client) = client(&dir, vm).await? {
             done(client.ask(&Command::Stop { timeout_s }).await)?;
             drop(client);
             until_free(&dir).await?;
         }
+        Ok(dir.id().clone())
+    }
+
+    /// Lets a running VM's container end and start again in another machine; returns when it runs.
+    pub async fn restart(&self, vm: &str, timeout: Option<Duration>) -> Result<VmId, Error> {
+        let dir = self.store().find_vm(vm)?;
+        let timeout_s = timeout.map(seconds);
+        done(connect(&dir, vm).await?.ask(&Command::Restart { timeout_s }).await)?;
         Ok(dir.id().clone())
     }
 
@@ -142,6 +150,10 @@ impl Engine {
         dir.remove()?;
         Ok(id)
     }
+}
+
+fn seconds(timeout: Duration) -> u32 {
+    u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// Carries a command's output until its last word.

@@ -106,8 +106,8 @@ pub enum Error {
         /// What was to be written.
         path: PathBuf,
     },
-    /// A running VM uses the image.
-    #[error("image {name} is in use by a running VM")]
+    /// A VM uses the image.
+    #[error("image {name} is in use by a VM; --force removes both")]
     InUse {
         /// The name or id that was to be removed.
         name: String,

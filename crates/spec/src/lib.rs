@@ -9,6 +9,7 @@ pub mod id;
 pub mod lifecycle;
 pub mod network;
 pub mod port;
+pub mod restart;
 pub mod signal;
 pub mod unit;
 mod vm;
@@ -19,6 +20,7 @@ pub use id::{SnapshotId, VmId, VmName};
 pub use lifecycle::Phase;
 pub use network::NetworkMode;
 pub use port::{PortMapping, Protocol};
+pub use restart::RestartPolicy;
 pub use signal::Signal;
 pub use unit::MiB;
 pub use vm::{

@@ -1,6 +1,6 @@
 //! The one description of a VM.
 
-use crate::{ContainerSpec, HealthSpec, MiB, NetworkMode, PortMapping, VmId, VmName};
+use crate::{ContainerSpec, HealthSpec, MiB, NetworkMode, PortMapping, RestartPolicy, VmId, VmName};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -35,6 +35,9 @@ pub struct VmSpec {
     /// How it is told whether the container is well.
     #[serde(default)]
     pub health: HealthSpec,
+    /// Whether the container is started again when it has ended.
+    #[serde(default)]
+    pub restart: RestartPolicy,
 }
 
 /// What a container's root is made of.

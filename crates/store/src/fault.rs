@@ -39,6 +39,8 @@ points! {
     Recorded = "recorded",
     /// The VM has its name.
     Named = "named",
+    /// A VM that had ended or was only created is owned again. Only a start of such a one comes by here.
+    Taken = "taken",
     /// The owner answers on `control.sock`.
     Control = "control",
     /// Kernel, initramfs and guest system are known.
@@ -69,6 +71,8 @@ points! {
     Ended = "ended",
     /// The machine has ended.
     PoweredOff = "powered-off",
+    /// The record says that another machine follows; there is none. Only a VM that restarts comes by here.
+    Renewed = "renewed",
     /// The record says how the VM ended.
     EndRecorded = "end-recorded",
     /// A VM that is removed has lost its name.

@@ -92,6 +92,9 @@ pub enum Error {
         /// The short id of its holder.
         id: String,
     },
+    /// A process owns the VM already.
+    #[error("VM {0} is running")]
+    Owned(String),
     /// No VM has this name or id.
     #[error("no VM with name or id {0:?}")]
     NoSuchVm(String),

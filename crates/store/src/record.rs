@@ -16,6 +16,9 @@ pub struct VmRecord {
     /// The same when its container started.
     #[serde(default)]
     pub started_ns: Option<i64>,
+    /// Whether someone was told of it. One of which nobody knows goes away if its start fails.
+    #[serde(default)]
+    pub known: bool,
     /// The process that runs its driver.
     pub owner: Owner,
     /// The monitor's process, while there is one.
@@ -36,6 +39,9 @@ pub struct VmRecord {
     /// How well its container is, where that can be told.
     #[serde(default)]
     pub health: Option<Health>,
+    /// How often its policy has restarted it since somebody started it.
+    #[serde(default)]
+    pub restarts: u32,
     /// How it ended.
     #[serde(default)]
     pub ended: Option<Ended>,

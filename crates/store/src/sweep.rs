@@ -51,7 +51,7 @@ impl Store {
         }
         let short = vm.id().short().to_owned();
         match vm.record() {
-            Ok(record) if record.phase != Phase::Starting && record.spec.removal == Removal::Keep => {
+            Ok(record) if is_kept(&record) => {
                 end_monitor(&record);
                 vm.retire(&ended(record))?;
                 Ok(Some(Swept::Retired(short)))
@@ -74,6 +74,12 @@ impl VmDir {
     }
 }
 
+/// Whether a VM whose owner was killed is to be seen afterwards. One that nobody was told of leaves nothing.
+fn is_kept(record: &VmRecord) -> bool {
+    let is_known = record.known || !matches!(record.phase, Phase::Created | Phase::Starting);
+    is_known && record.spec.removal == Removal::Keep
+}
+
 /// The monitor dies with its owner by itself; this makes sure before its directory goes.
 fn end_monitor(record: &VmRecord) {
     let Some(monitor) = &record.monitor else { return };
@@ -90,11 +96,15 @@ fn end_monitor(record: &VmRecord) {
     }
 }
 
+/// What is said of a VM whose owner was killed: nothing new if that was before it had begun, or after it had ended.
 fn ended(mut record: VmRecord) -> VmRecord {
+    if !record.phase.is_live() {
+        return record;
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
     record.phase = Phase::Exited;
     record.monitor = None;
     let reason = Some("its owner process was killed".to_owned());
-    record.ended.get_or_insert(Ended { at_ns: now, code: KILLED, reason, oom_killed: false });
+    record.ended = Some(Ended { at_ns: now, code: KILLED, reason, oom_killed: false });
     record
 }

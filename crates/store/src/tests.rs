@@ -1,6 +1,7 @@
 use super::*;
 use fcvm_spec::{
-    ContainerSpec, HealthSpec, MachineShape, NetworkMode, Phase, Removal, SnapshotPolicy, Stdin, VmId, VmSpec,
+    ContainerSpec, HealthSpec, MachineShape, NetworkMode, Phase, Removal, RestartPolicy, SnapshotPolicy, Stdin, VmId,
+    VmSpec,
 };
 
 fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
@@ -17,12 +18,14 @@ fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
         stdin: Stdin::Null,
         snapshot: SnapshotPolicy::Allowed,
         health: HealthSpec::default(),
+        restart: RestartPolicy::No,
     };
     VmRecord {
         spec,
         phase: Phase::Starting,
         created_ns: 1,
         started_ns: None,
+        known: false,
         owner: Owner::current(),
         monitor: None,
         image_digest: None,
@@ -30,6 +33,7 @@ fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
         ports: Vec::new(),
         restored: None,
         health: None,
+        restarts: 0,
         ended: None,
     }
 }
@@ -91,6 +95,55 @@ fn a_vm_whose_owner_died_while_running_keeps_its_record_unless_rm_was_asked() {
     assert!(store.find_vm("gone").is_err());
     let record = store.find_vm("kept").unwrap().record().unwrap();
     assert_eq!((record.phase, record.ended.map(|ended| ended.code)), (Phase::Exited, Some(137)));
+    assert_eq!(store.sweep().unwrap(), []);
+}
+
+fn created(store: &Store) -> VmDir {
+    let record = VmRecord { phase: Phase::Created, ..record("web", 1, Removal::Keep) };
+    store.create_unowned(record).unwrap();
+    store.find_vm("web").unwrap()
+}
+
+#[test]
+fn a_vm_that_was_created_waits_for_its_owner_and_is_not_swept() {
+    let (_dir, store) = store();
+    let vm = created(&store);
+    assert!(!vm.is_owned());
+    assert_eq!(store.sweep().unwrap(), []);
+    let owned = vm.take().unwrap();
+    assert!(matches!(vm.take(), Err(Error::Owned(name)) if name == "web"));
+    drop(owned);
+    assert_eq!(store.sweep().unwrap().len(), 1);
+    assert_eq!(vm.record().unwrap().phase, Phase::Created);
+    vm.take().unwrap();
+}
+
+#[test]
+fn a_vm_whose_owner_died_while_starting_it_again_stays_with_its_disk() {
+    let (_dir, store) = store();
+    let vm = created(&store);
+    fs::write(vm.scratch_disk(), "what it wrote").unwrap();
+    let mut owned = vm.take().unwrap();
+    owned.update(|record| record.phase = Phase::Starting).unwrap();
+    drop(owned);
+    store.sweep().unwrap();
+    let record = vm.record().unwrap();
+    assert_eq!((record.phase, record.ended.map(|ended| ended.code)), (Phase::Exited, Some(137)));
+    assert!(vm.scratch_disk().exists());
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_vm_as_it_was() {
+    let (_dir, store) = store();
+    let vm = created(&store);
+    let before = vm.record().unwrap();
+    let mut owned = vm.take().unwrap();
+    owned.update(|record| record.phase = Phase::Starting).unwrap();
+    fs::write(vm.scratch_disk(), "half a disk").unwrap();
+    owned.put_back(before.clone()).unwrap();
+    assert_eq!(vm.record().unwrap(), before);
+    assert!(!vm.scratch_disk().exists());
+    assert!(!vm.is_owned());
     assert_eq!(store.sweep().unwrap(), []);
 }
 

@@ -39,6 +39,13 @@ impl Store {
         owned
     }
 
+    /// Makes the directory of a VM that is not started yet, and takes its name.
+    pub fn create_unowned(&self, record: VmRecord) -> Result<(), Error> {
+        let mut vm = self.create_vm(record)?;
+        vm.record.known = true;
+        vm.retire()
+    }
+
     /// Finds a VM by name, id, or the beginning of an id.
     pub fn find_vm(&self, text: &str) -> Result<VmDir, Error> {
         if let Some(holder) = text.parse::<VmName>().ok().and_then(|name| self.holder(&name).transpose()).transpose()? {
@@ -127,6 +134,20 @@ impl VmDir {
             Ok(lock) => matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)),
             Err(_) => false,
         }
+    }
+
+    /// Takes the ownership of a VM that nobody owns.
+    pub fn take(&self) -> Result<OwnedVm, Error> {
+        // Who else wants it waits for this guard; that somebody looks at the lock for a moment is waited for below.
+        let _guard = self.store.exclusive()?;
+        let record = self.record()?;
+        if self.is_owned() {
+            return Err(Error::Owned(record.spec.name.to_string()));
+        }
+        let lock = file::open_lock(&self.lock_path())?;
+        lock.lock().map_err(Error::file("lock", &self.lock_path()))?;
+        self.store.faults.at(FailPoint::Taken)?;
+        Ok(OwnedVm { dir: self.clone(), record, _lock: lock })
     }
 
     /// Waits until no process owns the VM. Blocks; the lock is the kernel's, so a killed owner ends the wait.
@@ -229,8 +250,22 @@ impl OwnedVm {
     pub fn release(self) -> Result<(), Error> {
         match self.record.spec.removal {
             fcvm_spec::Removal::Automatic => self.discard(),
-            fcvm_spec::Removal::Keep => self.dir.retire(&self.record),
+            fcvm_spec::Removal::Keep => self.retire(),
         }
+    }
+
+    /// Ends the ownership and keeps the record and the disk.
+    pub fn retire(self) -> Result<(), Error> {
+        self.dir.retire(&self.record)
+    }
+
+    /// Ends the ownership of a VM that was to be started: all is as it was before.
+    pub fn put_back(mut self, before: VmRecord) -> Result<(), Error> {
+        self.record = before;
+        if self.record.started_ns.is_none() {
+            self.dir.give_back()?;
+        }
+        self.retire()
     }
 
     /// Removes the VM and all it left.

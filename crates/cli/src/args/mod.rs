@@ -14,7 +14,8 @@ pub(crate) use copy::{CopyArgs, End};
 pub(crate) use environment::environment;
 pub(crate) use podman::{
     ExecArgs, FormatArgs, HealthcheckVerb, ImagesArgs, InspectArgs, InspectKind, KillArgs, ListArgs, LoadArgs,
-    LogsArgs, PodmanVerb, PortArgs, PrepareArgs, PullArgs, RmArgs, RmiArgs, Sort, StopArgs, WaitArgs, WaitCondition,
+    LogsArgs, PodmanVerb, PortArgs, PrepareArgs, PullArgs, RestartArgs, RmArgs, RmiArgs, Sort, StartArgs, StopArgs,
+    WaitArgs, WaitCondition, Which,
 };
 pub(crate) use run::{Place, RunArgs, RunPlan, fresh};
 pub(crate) use snapshot::{

@@ -11,6 +11,13 @@ pub(crate) enum PodmanVerb {
     // As in podman, -h is the host's name.
     #[command(disable_help_flag = true)]
     Run(Box<RunArgs>),
+    /// Make a VM that is started later
+    #[command(disable_help_flag = true)]
+    Create(Box<RunArgs>),
+    /// Start VMs that were created or have ended: the same disk, name and ports
+    Start(StartArgs),
+    /// Let containers end and start again in machines of the same disk, name and ports
+    Restart(RestartArgs),
     /// Make a snapshot of a container once it is healthy, for later runs to start from
     #[command(disable_help_flag = true)]
     Prepare(Box<PrepareArgs>),
@@ -176,23 +183,56 @@ pub(crate) struct LogsArgs {
     pub(crate) names: Vec<String>,
 }
 
+/// Which VMs are meant.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// All of them
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// The newest one
+    #[arg(short, long)]
+    pub(crate) latest: bool,
+    /// Those that match, as in ps
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Also the VM whose id a file holds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Vec<PathBuf>,
+    /// The VMs
+    pub(crate) names: Vec<String>,
+}
+
+/// `start`.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+/// `restart`.
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    /// Seconds before SIGKILL [default: the VM's --stop-timeout, or 10]
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) time: Option<u32>,
+    /// All running VMs
+    #[arg(long)]
+    pub(crate) running: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
 /// `stop`.
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {
     /// Seconds before SIGKILL [default: the VM's --stop-timeout, or 10]
     #[arg(short, long, value_name = "SECONDS")]
     pub(crate) time: Option<u32>,
-    /// All running VMs
-    #[arg(short, long)]
-    pub(crate) all: bool,
     /// That one is not there is no error
     #[arg(short, long)]
     pub(crate) ignore: bool,
-    /// Also the VM whose id a file holds
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cidfile: Vec<PathBuf>,
-    /// The VMs
-    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
 }
 
 /// `kill`.
@@ -201,14 +241,8 @@ pub(crate) struct KillArgs {
     /// The signal
     #[arg(short, long, default_value = "KILL")]
     pub(crate) signal: String,
-    /// All running VMs
-    #[arg(short, long)]
-    pub(crate) all: bool,
-    /// Also the VM whose id a file holds
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cidfile: Vec<PathBuf>,
-    /// The VMs
-    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
 }
 
 /// `rm`.
@@ -220,20 +254,14 @@ pub(crate) struct RmArgs {
     /// Seconds before SIGKILL
     #[arg(short, long, value_name = "SECONDS")]
     pub(crate) time: Option<u32>,
-    /// All VMs
-    #[arg(short, long)]
-    pub(crate) all: bool,
     /// That one is not there is no error
     #[arg(short, long)]
     pub(crate) ignore: bool,
     /// Nothing: a VM's disk goes with it
     #[arg(short, long)]
     pub(crate) volumes: bool,
-    /// Also the VM whose id a file holds
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cidfile: Vec<PathBuf>,
-    /// The VMs
-    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
 }
 
 /// `wait`.

@@ -11,8 +11,8 @@ use fcvm_engine::{Goal, Publish, RunRequest};
 use fcvm_spec::container::parse_capability;
 use fcvm_spec::unit::parse_bytes;
 use fcvm_spec::{
-    Accel, ContainerSpec, HostEntry, KernelChoice, MachineShape, MiB, PageSize, PortMapping, Removal, RootKind,
-    SnapshotPolicy, Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
+    Accel, ContainerSpec, HostEntry, KernelChoice, MachineShape, MiB, PageSize, PortMapping, Removal, RestartPolicy,
+    RootKind, SnapshotPolicy, Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -113,7 +113,7 @@ pub(crate) struct RunArgs {
     /// rootless[:allow_host_loopback=true] or none
     #[arg(long, alias = "net", value_name = "MODE")]
     network: Option<String>,
-    /// Only `no` for now
+    /// When its container has ended: no, on-failure[:N], always or unless-stopped
     #[arg(long, default_value = "no", value_name = "POLICY")]
     restart: String,
     /// Write the id to a file
@@ -196,8 +196,9 @@ impl RunArgs {
     pub(crate) fn plan(mut self, config: &Config) -> Result<RunPlan, Failure> {
         use crate::stdio::Signals;
         use crate::ui::progress::Show;
-        if self.restart != "no" {
-            return Err(Failure::new(format!("unsupported --restart={}: only no is there yet", self.restart)));
+        let restart: RestartPolicy = self.restart.parse()?;
+        if self.rm && restart != RestartPolicy::No {
+            return Err(Failure::new("--rm and --restart exclude each other"));
         }
         self.fill_in(&config.run);
         let request = RunRequest {
@@ -252,6 +253,7 @@ impl RunArgs {
                 SnapshotPolicy::Allowed
             },
             health: self.health.spec()?,
+            restart: self.restart.parse()?,
         })
     }
 

@@ -74,7 +74,7 @@ fn flags_that_are_not_there_are_refused_by_name() {
         ("fcvm run --mount=type=bind img", "--mount"),
         ("fcvm run --map a:b img", "--map"),
         ("fcvm run --health-on-failure=kill img", "--health-on-failure"),
-        ("fcvm run --restart=always img", "--restart"),
+        ("fcvm run --volume-driver=x img", "--volume-driver"),
         ("fcvm run --no-such-flag img", "--no-such-flag"),
         ("fcvm run --cpus 0 img", "--cpus"),
         ("fcvm run --mem 1 img", "too small"),

@@ -47,11 +47,7 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
     ),
     (RUNNING, &["--memory-swap", "--memory-swappiness"], "a VM has no swap"),
     (RUNNING, &["-l", "--latest"], "name the VM, for example $(fcvm ps -lq)"),
-    (
-        &["stop", "kill", "rm", "wait", "logs", "inspect", "port"],
-        &["-l", "--latest"],
-        "name the VM, for example $(fcvm ps -lq)",
-    ),
+    (&["wait", "logs", "inspect", "port"], &["-l", "--latest"], "name the VM, for example $(fcvm ps -lq)"),
     (&["ps"], &["-p", "--pod"], "pods are not there yet"),
     (&["ps", "ls", "inspect"], &["-s", "--size"], "the disk of a VM is a file; du tells its size"),
     (&[], &["--log-level"], "set FCVM_LOG, for example FCVM_LOG=debug"),
@@ -63,7 +59,7 @@ const RUNNING: &[&str] = &["run", "exec"];
 
 /// Podman's commands that are not here, and what to do instead.
 const COMMANDS: &[(&[&str], &str)] = &[
-    (&["create", "start", "restart", "init"], "a VM starts with its container and once; use run"),
+    (&["init"], "a VM boots with its container; use start"),
     (
         &["build", "commit", "push", "save", "import", "export", "tag", "untag", "manifest", "history"],
         "images are only run here; make them with podman or buildah, and run them as containers-storage:NAME",

@@ -1,6 +1,6 @@
 //! Verbs on images: images, pull, load, rmi.
 
-use super::block_on;
+use super::{block_on, list};
 use crate::args::{ImagesArgs, LoadArgs, PullArgs, RmiArgs};
 use crate::error::Failure;
 use crate::settings;
@@ -9,6 +9,7 @@ use crate::ui::template::Template;
 use crate::ui::{self, table, time};
 use fcvm_engine::{Engine, Remove};
 use fcvm_image::{Archive, Credentials, Image, PullPolicy, Tls};
+use fcvm_spec::VmId;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
@@ -156,6 +157,8 @@ pub(super) fn load(args: &LoadArgs, data_dir: &Path) -> Result<(), Failure> {
 }
 
 pub(super) fn rmi(args: RmiArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
+    /// Podman's default for `rm -f`.
+    const TIMEOUT: Duration = Duration::from_secs(10);
     let engine = settings::engine(data_dir)?;
     let store = engine.images().store();
     let mut names = args.images;
@@ -166,10 +169,18 @@ pub(super) fn rmi(args: RmiArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     }
     let mut code = 0;
     for name in names {
+        let users = users(&engine, &name)?;
         if args.force {
-            remove_users(&engine, &name)?;
+            for vm in &users {
+                block_on(engine.remove(vm.as_str(), Remove::Force(TIMEOUT)))??;
+            }
         }
-        match store.remove(&name) {
+        let removed = match users.is_empty() || args.force {
+            true => store.remove(&name),
+            // One that has ended needs it too, to be started again.
+            false => Err(fcvm_image::Error::InUse { name: name.clone() }),
+        };
+        match removed {
             Ok(removed) => {
                 removed.untagged.iter().for_each(|name| ui::say(&format!("Untagged: {name}")));
                 removed
@@ -196,15 +207,14 @@ fn failure_of_rmi(error: &fcvm_image::Error) -> u8 {
     }
 }
 
-/// Ends and removes the VMs that run on an image.
-fn remove_users(engine: &Engine, name: &str) -> Result<(), Failure> {
-    /// Podman's default for `rm -f`.
-    const TIMEOUT: Duration = Duration::from_secs(10);
-    let Ok(image) = engine.images().store().lookup(name) else { return Ok(()) };
-    for vm in engine.store().vms()? {
-        if vm.record().is_ok_and(|record| record.image_digest.as_ref() == Some(&image.digest)) {
-            block_on(engine.remove(vm.id().as_str(), Remove::Force(TIMEOUT)))??;
-        }
+/// The VMs that could not be started any more if an image lost this name.
+fn users(engine: &Engine, name: &str) -> Result<Vec<VmId>, Failure> {
+    let Ok(image) = engine.images().store().lookup(name) else { return Ok(Vec::new()) };
+    let is_only_a_name = image.names.len() > 1 && !image.digest.trim_start_matches("sha256:").starts_with(name);
+    if is_only_a_name {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let records = list::records(engine)?.into_iter();
+    let users = records.filter(|record| record.image_digest.as_ref() == Some(&image.digest));
+    Ok(users.map(|record| record.spec.id).collect())
 }

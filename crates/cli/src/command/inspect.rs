@@ -72,9 +72,9 @@ fn describe_vm(record: &VmRecord) -> Value {
         "Args": record.command.get(1..).unwrap_or_default(),
         "State": {
             "Status": record.phase.podman(),
-            "Running": matches!(record.phase, Phase::Running | Phase::Stopping),
-            "Paused": false,
-            "Restarting": false,
+            "Running": matches!(record.phase, Phase::Running | Phase::Stopping | Phase::Paused),
+            "Paused": record.phase == Phase::Paused,
+            "Restarting": record.phase == Phase::Restarting,
             "Dead": false,
             "Pid": if record.phase.is_live() { record.owner.pid } else { 0 },
             "ExitCode": ended.map_or(0, |ended| ended.code),
@@ -86,6 +86,7 @@ fn describe_vm(record: &VmRecord) -> Value {
         },
         "Image": record.image_digest.as_deref().map(|digest| digest.trim_start_matches("sha256:")),
         "ImageName": spec.image,
+        "RestartCount": record.restarts,
         "Config": {
             "Hostname": container.hostname.as_deref().unwrap_or(spec.id.short()),
             "User": container.user.clone().unwrap_or_default(),
@@ -109,6 +110,7 @@ fn describe_vm(record: &VmRecord) -> Value {
             "CapAdd": container.cap_add,
             "CapDrop": container.cap_drop,
             "NetworkMode": spec.network.to_string(),
+            "RestartPolicy": { "Name": spec.restart.name(), "MaximumRetryCount": spec.restart.most() },
             "AutoRemove": spec.removal == fcvm_spec::Removal::Automatic,
         },
         "NetworkSettings": { "Ports": ports(record) },

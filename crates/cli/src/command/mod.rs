@@ -15,6 +15,7 @@ mod run;
 mod setup;
 mod snapshot;
 mod vm;
+mod which;
 
 use crate::args::{Cli, HealthcheckVerb, PodmanVerb, Verb};
 use crate::config::Config;
@@ -53,6 +54,9 @@ fn podman(verb: PodmanVerb, flag: Option<PathBuf>) -> Result<ExitCode, Failure> 
     let (config, data_dir) = &place(flag)?;
     match verb {
         PodmanVerb::Run(args) => run::run(*args, config, data_dir),
+        PodmanVerb::Create(args) => done(run::create(*args, config, data_dir)),
+        PodmanVerb::Start(args) => vm::start(args, data_dir),
+        PodmanVerb::Restart(args) => vm::restart(args, data_dir),
         PodmanVerb::Prepare(args) => health::prepare(*args, config, data_dir),
         PodmanVerb::Healthcheck(HealthcheckVerb::Run { name }) => health::check(&name, data_dir),
         PodmanVerb::Exec(args) => exec::exec(args, data_dir),

@@ -9,6 +9,7 @@ use crate::error::Failure;
 use crate::ui::progress::{Display, Show};
 use crate::{settings, stdio};
 use fcvm_engine::{Engine, RunObserver, RunRequest};
+use fcvm_spec::VmId;
 use fcvm_store::{FailPoint, VmRecord};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
@@ -27,8 +28,26 @@ enum Report {
     Failed { code: u8, sentence: String },
 }
 
-/// Starts an owner and waits until its container runs; returns the VM's id.
-pub(super) fn start(request: &RunRequest, engine: &Engine) -> Result<String, Failure> {
+/// What an owner is to do.
+#[derive(Debug, Serialize, Deserialize)]
+enum Order {
+    /// To run a new VM.
+    Run(Box<RunRequest>),
+    /// To start one that is there.
+    Start(VmId),
+}
+
+/// Runs a new VM in the background; returns its id once its container runs.
+pub(super) fn run(request: &RunRequest, engine: &Engine) -> Result<String, Failure> {
+    order(&Order::Run(Box::new(request.clone())), engine)
+}
+
+/// Starts a VM that is there in the background; returns once its container runs.
+pub(super) fn start(vm: &VmId, engine: &Engine) -> Result<(), Failure> {
+    order(&Order::Start(vm.clone()), engine).map(drop)
+}
+
+fn order(order: &Order, engine: &Engine) -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::new(format!("start the VM's owner: {error}"));
     let executable = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(executable);
@@ -37,7 +56,7 @@ pub(super) fn start(request: &RunRequest, engine: &Engine) -> Result<String, Fai
     // Standard streams, since those alone are inherited by this child and by no other that is started at the same time.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(failed)?;
-    let told = serde_json::to_vec(request)?;
+    let told = serde_json::to_vec(order)?;
     child.stdin.take().expect("stdin is piped").write_all(&told).map_err(failed)?;
     engine.reach(FailPoint::OwnerTold)?;
     let mut said = Vec::new();
@@ -55,13 +74,13 @@ pub(super) fn start(request: &RunRequest, engine: &Engine) -> Result<String, Fai
     }
 }
 
-/// Owns a VM: the other half of [`start`].
+/// Owns a VM: the other half of [`run`] and [`start`].
 pub(super) fn own(data_dir: &Path) -> Result<ExitCode, Failure> {
     let report = take_stdout()?;
     follow_client(&report)?;
     let _ = rustix::process::setsid();
     let reporter = Reporter { display: Display::new(Show::Nothing), report: Mutex::new(Some(report)) };
-    let outcome = run(data_dir, &reporter);
+    let outcome = obey(data_dir, &reporter);
     if let Err(failure) = &outcome {
         reporter.say(&Report::Failed { code: failure.code(), sentence: failure.text() });
     }
@@ -87,14 +106,18 @@ fn follow_client(report: &File) -> Result<(), Failure> {
     }
 }
 
-fn run(data_dir: &Path, reporter: &Reporter) -> Result<ExitCode, Failure> {
+fn obey(data_dir: &Path, reporter: &Reporter) -> Result<ExitCode, Failure> {
     let mut told = Vec::new();
     io::stdin().read_to_end(&mut told)?;
-    let request: RunRequest = serde_json::from_slice(&told)?;
+    let order: Order = serde_json::from_slice(&told)?;
     let engine = settings::engine(data_dir)?;
     let outcome = block_on(async {
         let attachment = stdio::detached(stdio::forward()?);
-        Ok::<_, Failure>(engine.run(request, attachment, reporter).await)
+        let outcome = match order {
+            Order::Run(request) => engine.run(*request, attachment, reporter).await,
+            Order::Start(vm) => engine.start(vm.as_str(), attachment, reporter).await,
+        };
+        Ok::<_, Failure>(outcome)
     })???;
     Ok(ExitCode::from(outcome.code))
 }

@@ -15,6 +15,25 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Makes a VM that is started later, and prints its id.
+pub(super) fn create(args: RunArgs, config: &Config, data_dir: &Path) -> Result<(), Failure> {
+    let plan = args.plan(config)?;
+    let cidfile = plan.cidfile.as_deref().map(CidFile::create).transpose()?;
+    let engine = settings::engine(data_dir)?;
+    let created = engine.create(plan.request, &Display::new(plan.show));
+    match (created, cidfile) {
+        (Ok(id), cidfile) => {
+            cidfile.map_or(Ok(()), |cidfile| cidfile.write(id.as_str()))?;
+            ui::say(id.as_str());
+            Ok(())
+        }
+        (Err(error), cidfile) => {
+            cidfile.into_iter().for_each(CidFile::remove);
+            Err(error.into())
+        }
+    }
+}
+
 /// Runs a container in a new VM.
 pub(super) fn run(args: RunArgs, config: &Config, data_dir: &Path) -> Result<ExitCode, Failure> {
     let plan = args.plan(config)?;
@@ -66,7 +85,7 @@ pub(super) fn is_broken_pipe(written: &io::Result<()>) -> bool {
 }
 
 fn background(engine: &Engine, plan: &RunPlan, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
-    let id = owner::start(&plan.request, engine)?;
+    let id = owner::run(&plan.request, engine)?;
     if let Some(cidfile) = cidfile {
         cidfile.write(&id)?;
     }

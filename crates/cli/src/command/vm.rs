@@ -1,27 +1,65 @@
-//! Verbs on VMs that exist: stop, kill, rm, wait, port. Each goes on after one that failed and says all that did.
+//! Verbs on VMs that exist: start, restart, stop, kill, rm, wait, port. Each goes on after one that failed and says all that did.
 
-use super::block_on;
-use crate::args::{KillArgs, PortArgs, RmArgs, StopArgs, WaitArgs, WaitCondition};
+use super::which::{Every, which};
+use super::{block_on, owner};
+use crate::args::{KillArgs, PortArgs, RestartArgs, RmArgs, StartArgs, StopArgs, WaitArgs, WaitCondition};
 use crate::error::Failure;
 use crate::{settings, ui};
 use fcvm_engine::{Engine, Error, Remove, WaitFor};
 use fcvm_spec::{PortMapping, Signal};
 use fcvm_store::HealthStatus;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Which VMs are meant where none is named.
-#[derive(Clone, Copy)]
-enum Every {
-    Running,
-    Any,
+/// Starts each in the background, by an owner of its own. One that runs is no error, as in podman.
+pub(super) fn start(args: StartArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
+    let engine = settings::engine(data_dir)?;
+    let mut code = 0;
+    for name in which(args.which, Every::Ended, &engine)? {
+        match start_one(&name, &engine) {
+            Ok(()) => ui::say(&name),
+            Err(failure) => {
+                failure.report();
+                code = code.max(failure.code());
+            }
+        }
+    }
+    Ok(ExitCode::from(code))
+}
+
+fn start_one(name: &str, engine: &Engine) -> Result<(), Failure> {
+    let vm = engine.store().find_vm(name)?;
+    if vm.is_owned() { Ok(()) } else { owner::start(vm.id(), engine) }
+}
+
+/// Restarts those that run and starts the others.
+pub(super) fn restart(mut args: RestartArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
+    let engine = settings::engine(data_dir)?;
+    let every = if args.running { Every::Running } else { Every::Any };
+    args.which.all |= args.running;
+    let timeout = args.time.map(|seconds| Duration::from_secs(seconds.into()));
+    let mut code = 0;
+    for name in which(args.which, every, &engine)? {
+        let restarted = match block_on(engine.restart(&name, timeout))? {
+            Err(Error::NotRunning(_)) => start_one(&name, &engine),
+            restarted => restarted.map(drop).map_err(Failure::from),
+        };
+        match restarted {
+            Ok(()) => ui::say(&name),
+            Err(failure) => {
+                failure.report();
+                code = code.max(failure.code());
+            }
+        }
+    }
+    Ok(ExitCode::from(code))
 }
 
 pub(super) fn stop(args: StopArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
-    let names = names(&engine, args.names, &args.cidfile, args.all.then_some(Every::Running))?;
+    let names = which(args.which, Every::Running, &engine)?;
     let timeout = args.time.map(|seconds| Duration::from_secs(seconds.into()));
     each(&names, failure_of_ours, async |name| match engine.stop(name, timeout).await {
         Err(Error::Store(fcvm_store::Error::NoSuchVm(_))) if args.ignore => Ok(None),
@@ -32,7 +70,7 @@ pub(super) fn stop(args: StopArgs, data_dir: &Path) -> Result<ExitCode, Failure>
 pub(super) fn kill(args: KillArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
     let signal: Signal = args.signal.parse()?;
-    let names = names(&engine, args.names, &args.cidfile, args.all.then_some(Every::Running))?;
+    let names = which(args.which, Every::Running, &engine)?;
     each(&names, failure_of_ours, async |name| engine.kill(name, signal, false).await.map(|_| Some(name.to_owned())))
 }
 
@@ -40,7 +78,7 @@ pub(super) fn rm(args: RmArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     /// Podman's default for `rm -f`.
     const TIMEOUT_S: u32 = 10;
     let engine = settings::engine(data_dir)?;
-    let names = names(&engine, args.names, &args.cidfile, args.all.then_some(Every::Any))?;
+    let names = which(args.which, Every::Any, &engine)?;
     let how = match args.force {
         true => Remove::Force(Duration::from_secs(args.time.unwrap_or(TIMEOUT_S).into())),
         false => Remove::IfEnded,
@@ -116,28 +154,6 @@ fn published(mapping: &PortMapping) -> String {
 
 fn host(mapping: &PortMapping) -> String {
     SocketAddr::new(mapping.host_ip, mapping.host_port).to_string()
-}
-
-/// The VMs that are meant: named, in the files of `run --cidfile`, or all.
-fn names(
-    engine: &Engine,
-    mut named: Vec<String>,
-    files: &[PathBuf],
-    every: Option<Every>,
-) -> Result<Vec<String>, Failure> {
-    for file in files {
-        let id = std::fs::read_to_string(file);
-        let id = id.map_err(|error| Failure::new(format!("read the id file {}: {error}", file.display())))?;
-        named.push(id.trim().to_owned());
-    }
-    let Some(every) = every else {
-        return if named.is_empty() { Err(Failure::new("name a VM, or give --all")) } else { Ok(named) };
-    };
-    if !named.is_empty() {
-        return Err(Failure::new("--all and names exclude each other"));
-    }
-    let wanted = engine.store().vms()?.into_iter().filter(|vm| matches!(every, Every::Any) || vm.is_owned());
-    Ok(wanted.map(|vm| vm.id().to_string()).collect())
 }
 
 /// Does the same to each, prints what each gives, and fails at the end if one failed, with the highest of their codes.

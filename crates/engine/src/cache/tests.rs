@@ -19,6 +19,7 @@ fn spec() -> VmSpec {
         stdin: Stdin::Null,
         snapshot: SnapshotPolicy::Allowed,
         health: HealthSpec::default(),
+        restart: fcvm_spec::RestartPolicy::No,
     }
 }
 

@@ -36,6 +36,12 @@ pub(crate) enum Command {
         #[serde(default)]
         timeout_s: Option<u32>,
     },
+    /// Ends the container in the same way and starts it in another machine. Answered with `Done` when it runs again.
+    Restart {
+        /// Seconds; the VM's own time-out if absent.
+        #[serde(default)]
+        timeout_s: Option<u32>,
+    },
     /// Captures the machine; answered with [`CaptureAnswer`] when that is done.
     Capture(CaptureRequest),
     /// Puts a machine of this snapshot in the place of the VM's; answered with `Done`.
@@ -44,7 +50,7 @@ pub(crate) enum Command {
     Tune,
     /// Asks whether the container is well; answered with a `HealthRecord`, or `null` where nothing says how that is told.
     Check,
-    /// Answered with [`Waited`] when the container has ended.
+    /// Answered with [`Waited`] when the VM has ended.
     Wait,
 }
 

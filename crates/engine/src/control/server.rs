@@ -17,6 +17,8 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(crate) enum Ask {
     /// To end the VM, with this time-out in seconds or its own.
     Stop(Option<u32>),
+    /// To end the container so and to start it in another machine, and say how that went.
+    Restart(Option<u32>, oneshot::Sender<Done>),
     /// To capture the machine and say how that went.
     Capture(CaptureRequest, oneshot::Sender<CaptureAnswer>),
     /// To put a machine of a snapshot in the place of the one that runs, and say how that went.
@@ -56,7 +58,12 @@ impl Control {
         self.progress.send_modify(|progress| progress.guest = Some(guest));
     }
 
-    /// From now on the container has ended: waiters are told.
+    /// From now on no command reaches the guest.
+    pub(crate) fn close(&self) {
+        self.progress.send_modify(|progress| progress.guest = None);
+    }
+
+    /// From now on the VM has ended: waiters are told.
     pub(crate) fn ended(&self, code: u8) {
         self.progress.send_modify(|progress| *progress = Progress { guest: None, code: Some(code) });
     }
@@ -120,6 +127,10 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
         Ok(Command::Stop { timeout_s }) => {
             let asked = asks.send(Ask::Stop(timeout_s)).await;
             answer_with(opened.stream, &asked.map_or_else(|_| ending(), |()| Done::Ok)).await;
+        }
+        Ok(Command::Restart { timeout_s }) => {
+            let done = through(&asks, |answer| Ask::Restart(timeout_s, answer)).await;
+            answer_with(opened.stream, &done.unwrap_or_else(ending)).await;
         }
         Ok(Command::Capture(request)) => {
             let answer = through(&asks, |answer| Ask::Capture(request, answer)).await;

@@ -15,6 +15,7 @@ fn spec(container: ContainerSpec) -> VmSpec {
         stdin: Stdin::Null,
         snapshot: SnapshotPolicy::Allowed,
         health: HealthSpec::default(),
+        restart: fcvm_spec::RestartPolicy::No,
     }
 }
 

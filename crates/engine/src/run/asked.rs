@@ -1,24 +1,24 @@
 //! What other processes ask of a running VM, done between two events of its life.
 
 use super::drive::Life;
+use super::lives::Lives;
 use super::{advance, now_ns};
-use crate::control::{Ask, CaptureAnswer, Control};
+use crate::control::{Ask, CaptureAnswer};
 use crate::error::in_full;
 use crate::{Engine, Error, Output};
 use fcvm_net::Published;
 use fcvm_proto::message::Done;
 use fcvm_spec::SnapshotId;
-use fcvm_spec::lifecycle::Event;
+use fcvm_spec::lifecycle::{Asked, Event};
 use fcvm_store::{FailPoint, OwnedVm};
 use fcvm_vmm::Choice;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// What stays when a VM's life is replaced by another.
-pub(super) struct Around<'a> {
-    pub(super) output: Option<&'a mpsc::Sender<Output>>,
+pub(super) struct Around<'a, 'l> {
+    pub(super) lives: &'a mut Lives<'l>,
     pub(super) ports: &'a Arc<Published>,
-    pub(super) control: &'a Control,
 }
 
 impl Engine {
@@ -28,13 +28,18 @@ impl Engine {
         ask: Ask,
         vm: &mut OwnedVm,
         life: &mut Life,
-        around: &Around<'_>,
+        around: &mut Around<'_, '_>,
     ) -> Result<(), Error> {
         match ask {
             Ask::Check(answer) => life.check(&vm.record().spec, answer),
             Ask::Stop(timeout_s) => {
                 vm.update(|record| advance(record, Event::StopAsked))?;
-                life.stop(&vm.record().spec, timeout_s);
+                life.stop(Asked::Stop, &vm.record().spec, timeout_s);
+            }
+            Ask::Restart(timeout_s, answer) => {
+                vm.update(|record| advance(record, Event::StopAsked))?;
+                around.lives.restarters.push(answer);
+                life.stop(Asked::Restart, &vm.record().spec, timeout_s);
             }
             Ask::Capture(request, answer) => {
                 let captured = self.capture(&life.live(vm.record()), request).await;
@@ -47,7 +52,7 @@ impl Engine {
             Ask::Rewind(id, answer) => {
                 let rewound = self.rewind_life(vm, life, around, &id).await;
                 if rewound.is_ok() {
-                    life.open(around.ports, around.control);
+                    life.open(around.ports, &around.lives.control);
                     life.watch(vm)?;
                 }
                 let _asker_is_gone = answer.send(done(rewound));
@@ -61,11 +66,11 @@ impl Engine {
         &self,
         vm: &mut OwnedVm,
         life: &mut Life,
-        around: &Around<'_>,
+        around: &mut Around<'_, '_>,
         id: &SnapshotId,
     ) -> Result<(), Error> {
         let before = vm.record().clone();
-        match self.next_life(vm, life.machine.choice(), around.output, id).await {
+        match self.next_life(vm, life.machine.choice(), around.lives.attachment.output.as_ref(), id).await {
             Ok(next) => {
                 let mut old = std::mem::replace(life, next);
                 old.abort();

@@ -19,13 +19,14 @@ use fcvm_store::snapshot::ContainerState;
 use fcvm_store::{FailPoint, Monitor, OwnedVm, Owner, Receipt, VmRecord};
 use fcvm_vmm::{Access, Choice, Disk, Machine, MachineSpec, Origin};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A machine that listens, and the ports that lead to it.
 #[derive(Debug)]
 pub(crate) struct Booted {
     pub(super) awake: Awake,
-    pub(super) ports: Published,
+    pub(super) ports: Arc<Published>,
     pub(super) warm: Warm,
 }
 

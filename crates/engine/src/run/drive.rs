@@ -3,17 +3,18 @@
 use super::asked::Around;
 use super::boot::{Awake, Booted};
 use super::container::{ContainerEnd, pump_input, pump_output};
-use super::{Hold, RunObserver, RunOutcome, advance, now_ns};
+use super::lives::Lives;
+use super::{Hold, RunOutcome, advance, now_ns};
 use crate::cache::Warm;
 use crate::control::{Ask, Control};
 use crate::link::{GuestLink, ask};
 use crate::snapshot::capture::{Copy, Live, MachineFiles};
-use crate::{Attachment, Engine, Error, Input, Output, health};
+use crate::{Engine, Error, Input, Output, health};
 use fcvm_link::{Incoming, Receiver, Session};
 use fcvm_net::address::Translation;
 use fcvm_net::{Egress, Published};
 use fcvm_proto::message::{Exit, HostRequest, ProcessEvent};
-use fcvm_spec::lifecycle::Event;
+use fcvm_spec::lifecycle::{Asked, Event, LifeEnd, Next};
 use fcvm_spec::{NetworkMode, Removal, Signal, VmSpec};
 use fcvm_store::log::LogWriter;
 use fcvm_store::snapshot::ContainerState;
@@ -32,36 +33,35 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a guest may take to write back and power off; its disk is consistent only then.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
+/// A life that is over.
+pub(super) struct Over {
+    pub(super) next: Next,
+    pub(super) outcome: RunOutcome,
+}
+
 impl Engine {
     /// Runs the container to its end and the machine to its power-off.
-    pub(super) async fn drive(
-        &self,
-        vm: &mut OwnedVm,
-        booted: Booted,
-        attachment: &mut Attachment,
-        mut control: Control,
-        observer: &dyn RunObserver,
-    ) -> Result<RunOutcome, Error> {
+    pub(super) async fn drive(&self, vm: &mut OwnedVm, booted: Booted, lives: &mut Lives<'_>) -> Result<Over, Error> {
         let Booted { awake, ports, mut warm } = booted;
-        let ports = Arc::new(ports);
-        let input = attachment.input.take();
-        let mut life = Life::begin(vm, awake, input, attachment.output.clone()).await?;
+        let input = lives.attachment.input.take();
+        let mut life = Life::begin(vm, awake, input, lives.attachment.output.clone()).await?;
         self.reach(FailPoint::Started)?;
         vm.update(|record| {
             advance(record, Event::Started);
             record.started_ns = Some(now_ns());
+            record.known = true;
         })?;
-        life.open(&ports, &control);
+        life.open(&ports, &lives.control);
         life.watch(vm)?;
         self.reach(FailPoint::StartRecorded)?;
-        observer.started(vm.record());
+        lives.announce(vm.record());
         self.reach(FailPoint::Running)?;
         let mut filling = None;
         let end = loop {
             let happened = match (&warm, &vm.record().health) {
                 // Nobody can tell whether it is well: that it runs is all that can be wanted.
                 (Warm::Wanted(..), None) => Happened::Well,
-                _ => life.happens(attachment, &mut control).await,
+                _ => life.happens(lives).await,
             };
             match happened {
                 Happened::Ended(end) => break end,
@@ -91,36 +91,38 @@ impl Engine {
                     break ContainerEnd::Done;
                 }
                 Happened::Asked(ask) => {
-                    let around = Around { output: attachment.output.as_ref(), ports: &ports, control: &control };
-                    self.act_on(ask, vm, &mut life, &around).await?;
+                    self.act_on(ask, vm, &mut life, &mut Around { lives, ports: &ports }).await?;
                 }
             }
         };
-        let outcome = self.end(vm, &mut life, end, &control).await;
+        let over = self.end(vm, &mut life, end, lives).await;
         if let Some(filling) = filling {
             // It has logged what went wrong.
             let _: Result<(), JoinError> = filling.await;
         }
-        outcome
+        over
     }
 
-    /// Ends what is left when the container has ended, and says how that was.
+    /// Ends what is left when the container has ended, and says how that was and what follows.
     async fn end(
         &self,
         vm: &OwnedVm,
         life: &mut Life,
         end: ContainerEnd,
-        control: &Control,
-    ) -> Result<RunOutcome, Error> {
+        lives: &mut Lives<'_>,
+    ) -> Result<Over, Error> {
         self.reach(FailPoint::Ended)?;
-        let outcome = judge(explain(end, &mut life.machine).await);
-        if let Ok(outcome) = &outcome {
-            control.ended(outcome.code);
-        }
+        let spec = &vm.record().spec;
+        let over = judge(explain(end, &mut life.machine).await).map(|(end, outcome)| {
+            let next = lives.after(end, life.asked, spec.restart);
+            Over { next, outcome }
+        });
+        lives.control.close();
         life.abort();
-        power_off(life.link.session(), &mut life.machine, vm.record().spec.removal).await;
+        let disk_goes = spec.removal == Removal::Automatic && !matches!(&over, Ok(over) if over.next != Next::End);
+        power_off(life.link.session(), &mut life.machine, if disk_goes { Disk::Goes } else { Disk::Stays }).await;
         self.reach(FailPoint::PoweredOff)?;
-        outcome
+        over
     }
 }
 
@@ -140,6 +142,8 @@ pub(super) struct Life {
     tasks: JoinSet<()>,
     /// What is found about the container's health.
     checks: (mpsc::Sender<HealthRecord>, mpsc::Receiver<HealthRecord>),
+    /// What was asked of the VM since it began.
+    asked: Asked,
     /// When a container that was asked to stop is killed.
     deadline: Option<Instant>,
     /// When a guest that does not even let its container be killed is given up.
@@ -182,6 +186,7 @@ impl Life {
             served: None,
             tasks: JoinSet::new(),
             checks: mpsc::channel(1),
+            asked: Asked::Nothing,
             deadline: None,
             patience: None,
         })
@@ -219,7 +224,7 @@ impl Life {
     }
 
     /// Waits for what the loop has to act on; what concerns only this life is done meanwhile.
-    async fn happens(&mut self, attachment: &mut Attachment, control: &mut Control) -> Happened {
+    async fn happens(&mut self, lives: &mut Lives<'_>) -> Happened {
         loop {
             tokio::select! {
                 end = &mut self.output => {
@@ -230,8 +235,8 @@ impl Life {
                     self.tasks.spawn(self.egress.clone().serve(opened));
                 }
                 Some(_) = self.tasks.join_next() => {}
-                Some(signal) = attachment.signals.recv() => self.signal(signal),
-                asked = control.ask() => return Happened::Asked(asked),
+                Some(signal) = lives.attachment.signals.recv() => self.signal(signal),
+                asked = lives.control.ask() => return Happened::Asked(asked),
                 Some(check) = self.checks.1.recv() => return Happened::Checked(check),
                 () = overdue(self.deadline) => self.kill(),
                 () = overdue(self.patience) => {
@@ -257,7 +262,9 @@ impl Life {
         self.output.abort();
     }
 
-    pub(super) fn stop(&mut self, spec: &VmSpec, timeout_s: Option<u32>) {
+    /// Lets the container end, for this reason.
+    pub(super) fn stop(&mut self, asked: Asked, spec: &VmSpec, timeout_s: Option<u32>) {
+        self.asked = asked;
         let seconds = timeout_s.or(spec.container.stop_timeout).unwrap_or(STOP_TIMEOUT_S);
         self.deadline = Some(Instant::now() + Duration::from_secs(seconds.into()));
         let signal = spec.container.stop_signal.unwrap_or(Signal::TERM);
@@ -331,10 +338,13 @@ fn judge_health(record: &VmRecord, check: HealthRecord) -> Health {
     health::after(&record.health.clone().unwrap_or_default(), check, &record.spec.health, up)
 }
 
-fn judge(end: ContainerEnd) -> Result<RunOutcome, Error> {
-    let ended = |code, reason| Ok(RunOutcome { code, reason, oom_killed: false });
+fn judge(end: ContainerEnd) -> Result<(LifeEnd, RunOutcome), Error> {
+    let ended = |code, reason| Ok((LifeEnd::Exited(code), RunOutcome { code, reason, oom_killed: false }));
     match end {
-        ContainerEnd::Exited { exit, oom_killed } => Ok(RunOutcome { code: exit.code(), reason: None, oom_killed }),
+        ContainerEnd::Exited { exit, oom_killed } => {
+            let outcome = RunOutcome { code: exit.code(), reason: None, oom_killed };
+            Ok((life_end(exit), outcome))
+        }
         ContainerEnd::NotStarted { code, reason } => Err(Error::Start { code, reason }),
         ContainerEnd::Done => ended(0, None),
         ContainerEnd::Unread => ended(141, Some("nobody reads its output any more".to_owned())),
@@ -342,9 +352,23 @@ fn judge(end: ContainerEnd) -> Result<RunOutcome, Error> {
     }
 }
 
+/// The first process of a container is deaf to this signal, unless it wants to hear it. It dies of it where one of its
+/// processes has rebooted: then the kernel ends them all so.
+fn life_end(exit: Exit) -> LifeEnd {
+    const SIGHUP: i32 = 1;
+    if exit == Exit::Signal(SIGHUP) { LifeEnd::Rebooted } else { LifeEnd::Exited(exit.code()) }
+}
+
+/// What becomes of a machine's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Disk {
+    Stays,
+    Goes,
+}
+
 /// Ends the machine: in good order where its disk stays, at once where it goes.
-async fn power_off(session: &Session, machine: &mut Machine, removal: Removal) {
-    if removal == Removal::Keep {
+async fn power_off(session: &Session, machine: &mut Machine, disk: Disk) {
+    if disk == Disk::Stays {
         let orderly = async {
             ask(session, &HostRequest::PowerOff).await?;
             machine.wait().await;

@@ -2,32 +2,34 @@
 //!
 //! ```text
 //! claim ─► prepare ─► boot ─► drive ─► release
+//!             ▲                 │
+//!             └── lives: renew ─┘
 //! ```
-//! Each phase owns what exists so far; whatever fails, what exists is released and nothing is left.
+//! Each phase owns what exists so far; whatever fails, what exists is released and nothing is left. One machine may follow
+//! another while the VM stays: [`lives`].
 
 mod asked;
 mod boot;
 mod container;
 mod drive;
+mod lives;
 mod prepare;
+mod start;
 
 pub(crate) use boot::Booted;
 pub(crate) use container::{piece, pump_input};
 pub(crate) use prepare::{Beginning, CacheUse, Hold, Prepared, host_facts};
 
-use crate::control::{Ask, CaptureAnswer, Control};
 use crate::error::in_full;
 use crate::snapshot::CaptureRequest;
 use crate::snapshot::capture::Copy;
 use crate::{Attachment, Engine, Error};
 use fcvm_image::PullPolicy;
-use fcvm_proto::message::Done;
 use fcvm_spec::lifecycle::Event;
-use fcvm_spec::{Phase, Removal, Signal, SnapshotId, SnapshotPolicy, VmSpec};
+use fcvm_spec::{Phase, Removal, SnapshotId, SnapshotPolicy, VmSpec};
 use fcvm_store::{Ended, FailPoint, OwnedVm, Owner, VmRecord};
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// What to run.
@@ -75,6 +77,8 @@ pub enum Origin {
         #[serde(default)]
         server: Option<u32>,
     },
+    /// A kernel and the disk that the VM has left.
+    Own,
 }
 
 /// Which ports are published.
@@ -121,21 +125,14 @@ impl Engine {
         mut attachment: Attachment,
         observer: &dyn RunObserver,
     ) -> Result<RunOutcome, Error> {
-        let mut vm = self.store().create_vm(new_record(request.spec.clone()))?;
-        let outcome = self.run_claimed(&mut vm, &request, &mut attachment, observer).await;
+        let mut vm = self.store().create_vm(new_record(request.spec.clone(), Phase::Starting))?;
+        let outcome = self.live(&mut vm, &request, &mut attachment, observer).await;
         let released = match &outcome {
             Err(_) if vm.record().phase == Phase::Starting => vm.discard().map_err(Error::from),
             Err(error) => self.conclude(vm, &RunOutcome::failed(error)),
             Ok(outcome) => self.conclude(vm, outcome),
         };
-        match (outcome, released) {
-            (Ok(outcome), released) => released.map(|()| outcome),
-            (Err(error), Ok(())) => Err(error),
-            (Err(error), Err(left)) => {
-                tracing::warn!(%left, "a VM that failed was not ended in good order");
-                Err(error)
-            }
-        }
+        with_left_overs(outcome, released)
     }
 
     /// Ends the ownership of a VM whose container has run: it is to be seen afterwards, with its log and its disk.
@@ -157,39 +154,6 @@ impl Engine {
         self.reach(FailPoint::EndRecorded)?;
         vm.release()?;
         Ok(recorded?)
-    }
-
-    async fn run_claimed(
-        &self,
-        vm: &mut OwnedVm,
-        request: &RunRequest,
-        attachment: &mut Attachment,
-        observer: &dyn RunObserver,
-    ) -> Result<RunOutcome, Error> {
-        let failed = |source| Error::Control { vm: request.spec.name.to_string(), source };
-        let mut control = Control::start(vm.dir().path()).map_err(failed)?;
-        self.reach(FailPoint::Control)?;
-        let (booted, filling) = {
-            let phases = async {
-                match &request.origin {
-                    Origin::Image => self.begin(vm, request, observer).await,
-                    Origin::Snapshot { id, env, server } => {
-                        let prepared = self.prepare_clone(vm, request, (id, *server), env).await?;
-                        Ok((self.boot(vm, prepared).await?, None))
-                    }
-                }
-            };
-            tokio::select! {
-                begun = phases => begun?,
-                error = interruption(&mut attachment.signals, &mut control) => return Err(error),
-            }
-        };
-        let outcome = self.drive(vm, booted, attachment, control, observer).await;
-        if let Some(filling) = filling {
-            // It has logged what went wrong.
-            let _ = filling.await;
-        }
-        outcome
     }
 
     /// Begins a run of an image: from the cache if that has its kind, else cold, and then into the cache.
@@ -222,41 +186,25 @@ impl Engine {
     }
 }
 
-/// Waits for what ends a VM that does not run yet.
-async fn interruption(signals: &mut mpsc::Receiver<Signal>, control: &mut Control) -> Error {
-    loop {
-        let signal = tokio::select! {
-            Some(signal) = signals.recv() => signal,
-            asked = control.ask() => match asked {
-                Ask::Stop(_) => return Error::Stopped,
-                Ask::Capture(_, answer) => {
-                    let _ = answer.send(CaptureAnswer::Failed("its container does not run yet".to_owned()));
-                    continue;
-                }
-                Ask::Rewind(_, answer) | Ask::Tune(answer) => {
-                    let _ = answer.send(Done::Failed("its container does not run yet".to_owned()));
-                    continue;
-                }
-                // The asker is told that there is no answer.
-                Ask::Check(_) => continue,
-            },
-        };
-        // Others (SIGWINCH, SIGUSR1…) are for a container that is not there yet.
-        if ENDING.contains(&signal.number()) {
-            return Error::Interrupted(signal);
+/// How a run ended whose VM was released so.
+fn with_left_overs(outcome: Result<RunOutcome, Error>, released: Result<(), Error>) -> Result<RunOutcome, Error> {
+    match (outcome, released) {
+        (Ok(outcome), released) => released.map(|()| outcome),
+        (Err(error), Ok(())) => Err(error),
+        (Err(error), Err(left)) => {
+            tracing::warn!(%left, "a VM that failed was not ended in good order");
+            Err(error)
         }
     }
 }
 
-/// SIGHUP, SIGINT, SIGQUIT, SIGTERM.
-const ENDING: [i32; 4] = [1, 2, 3, 15];
-
-fn new_record(spec: VmSpec) -> VmRecord {
+fn new_record(spec: VmSpec, phase: Phase) -> VmRecord {
     VmRecord {
         spec,
-        phase: Phase::Starting,
+        phase,
         created_ns: now_ns(),
         started_ns: None,
+        known: false,
         owner: Owner::current(),
         monitor: None,
         image_digest: None,
@@ -264,6 +212,7 @@ fn new_record(spec: VmSpec) -> VmRecord {
         ports: Vec::new(),
         restored: None,
         health: None,
+        restarts: 0,
         ended: None,
     }
 }

@@ -20,13 +20,14 @@ use fcvm_store::{FailPoint, OwnedVm};
 use fcvm_vmm::{Choice, Probe, Saved};
 use oci_spec::image::ImageConfiguration;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A VM that only lacks its machine.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) choice: Choice,
     pub(crate) beginning: Beginning,
-    pub(crate) ports: Published,
+    pub(crate) ports: Arc<Published>,
     pub(crate) files: MachineFiles,
     /// None: it has links of its own to all that it uses.
     pub(crate) hold: Option<Hold>,
@@ -73,7 +74,7 @@ struct Start {
 }
 
 impl Start {
-    fn prepared(self, choice: Choice, ports: Published, warm: Warm) -> Prepared {
+    fn prepared(self, choice: Choice, ports: Arc<Published>, warm: Warm) -> Prepared {
         let Self { beginning, files, hold, cache } = self;
         Prepared { choice, beginning, ports, files, hold: Some(hold), cache, warm }
     }
@@ -91,14 +92,17 @@ impl Engine {
         let policy = if request.spec.machine.pages == PageSize::Huge { SnapshotPolicy::Never } else { policy };
         let set = self.boot_set(&request.spec.machine.kernel)?;
         self.reach(FailPoint::Artifacts)?;
-        let image = self.ensure_image(&request.spec, request.pull, observer.image())?;
+        let image = match vm.record().image_digest {
+            Some(_) => self.image_of(vm.record())?,
+            None => self.ensure_image(&request.spec, request.pull, observer.image())?,
+        };
         let lock = self.images().hold(&image)?;
         self.reach(FailPoint::Image)?;
         let mut mappings = request.spec.ports.clone();
         if request.publish == Publish::Exposed {
             mappings.extend(exposed(&image.config));
         }
-        let ports = Published::bind(&mappings).await?;
+        let ports = Arc::new(Published::bind(&mappings).await?);
         self.reach(FailPoint::Ports)?;
         let plan = plan::compute(&request.spec, &image.config, &host_facts())?;
         vm.update(|record| {
@@ -246,7 +250,7 @@ fn image_stop_signal(image: &ImageConfiguration) -> Option<Signal> {
 }
 
 /// The ports that an image exposes, each on a port that the host chooses.
-fn exposed(image: &ImageConfiguration) -> Vec<PortMapping> {
+pub(super) fn exposed(image: &ImageConfiguration) -> Vec<PortMapping> {
     let ports = image.config().as_ref().and_then(|config| config.exposed_ports().clone()).unwrap_or_default();
     let mapping = |text: &String| {
         let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));

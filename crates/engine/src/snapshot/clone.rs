@@ -7,11 +7,12 @@ use crate::snapshot::capture::MachineFiles;
 use crate::{Engine, Error};
 use fcvm_net::Published;
 use fcvm_proto::restore::Delta;
-use fcvm_spec::{SnapshotId, VmSpec};
+use fcvm_spec::{RestartPolicy, SnapshotId, VmSpec};
 use fcvm_store::snapshot::{ContainerState, Holds, Manifest, SnapshotDir, SnapshotHold, name};
 use fcvm_store::{OwnedVm, Restored};
 use fcvm_vmm::{Choice, Saved};
 use std::path::Path;
+use std::sync::Arc;
 
 impl Engine {
     /// Prepares a VM that starts from a snapshot.
@@ -23,11 +24,13 @@ impl Engine {
         env: &[String],
     ) -> Result<Prepared, Error> {
         let snapshot = self.store().snapshot(id)?;
+        // What is given once is the container's from then on, in later machines too.
+        vm.update(|record| record.spec.container.env.extend_from_slice(env))?;
         if snapshot.manifest()?.holds == Holds::Disk {
-            return self.prepare_with_disk(vm, request, &snapshot, env).await;
+            return self.prepare_with_disk(vm, &snapshot).await;
         }
         let choice = self.choose(&request.spec)?;
-        let ports = Published::bind(&request.spec.ports).await?;
+        let ports = Arc::new(Published::bind(&request.spec.ports).await?);
         let mut lent = lend(vm.dir().path(), &snapshot, &choice)?;
         lent.saved.server = server.and_then(|pid| self.store().pager_of(pid));
         vm.update(|record| {
@@ -144,6 +147,7 @@ pub fn clone_spec(manifest: &Manifest, asked: CloneAsk) -> VmSpec {
         container,
         ports: asked.ports,
         removal: asked.removal,
+        restart: RestartPolicy::No,
         ..manifest.spec.clone()
     }
 }

@@ -6,7 +6,7 @@ use super::{CaptureRequest, Captured};
 use crate::cache::Warm;
 use crate::link::ask;
 use crate::plan;
-use crate::run::{Beginning, CacheUse, Prepared, RunRequest, host_facts, now_ns};
+use crate::run::{Beginning, CacheUse, Prepared, host_facts, now_ns};
 use crate::{Engine, Error};
 use fcvm_net::Published;
 use fcvm_proto::message::HostRequest;
@@ -14,6 +14,7 @@ use fcvm_store::snapshot::{Manifest, SnapshotDir, Staging, name};
 use fcvm_store::{FailPoint, OwnedVm, Restored, sparse};
 use oci_spec::image::ImageConfiguration;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a guest may take to write back what it holds, or to go on.
@@ -24,7 +25,8 @@ impl Engine {
     pub(crate) async fn capture_disk(&self, live: &Live<'_>, request: CaptureRequest) -> Result<Captured, Error> {
         let staging = self.store().begin_snapshot(request.id.clone())?;
         staging.need(sparse::allocated(&live.files.scratch)?)?;
-        let config = self.config_of(live)?;
+        // What the author of the VM's image says: a boot needs it.
+        let config = self.image_of(live.record)?.config;
         let session = live.link.session();
         let within = |request| async move {
             let done = tokio::time::timeout(PATIENCE, ask(session, &request)).await;
@@ -48,30 +50,16 @@ impl Engine {
         blocking(move || write(staging, manifest, &image, &config)).await
     }
 
-    /// What the author of the VM's image says: a boot needs it.
-    fn config_of(&self, live: &Live<'_>) -> Result<ImageConfiguration, Error> {
-        let images = self.images().store().list()?;
-        let image = images.into_iter().find(|image| Some(&image.digest) == live.record.image_digest.as_ref());
-        image.map(|image| image.config).ok_or_else(|| Error::ImageGone(live.record.spec.image.clone()))
-    }
-
     /// Prepares a VM that boots with the disk of a snapshot.
-    pub(super) async fn prepare_with_disk(
-        &self,
-        vm: &mut OwnedVm,
-        request: &RunRequest,
-        snapshot: &SnapshotDir,
-        env: &[String],
-    ) -> Result<Prepared, Error> {
+    pub(super) async fn prepare_with_disk(&self, vm: &mut OwnedVm, snapshot: &SnapshotDir) -> Result<Prepared, Error> {
         let _hold = snapshot.hold()?;
         let manifest = snapshot.manifest()?;
         snapshot.check_files(&manifest)?;
-        let set = self.boot_set(&request.spec.machine.kernel)?;
-        let choice = self.choose(&request.spec)?;
-        let mut spec = request.spec.clone();
-        spec.container.env.extend_from_slice(env);
-        let plan = plan::compute(&spec, &config_in(snapshot)?, &host_facts())?;
-        let ports = Published::bind(&request.spec.ports).await?;
+        let spec = &vm.record().spec;
+        let set = self.boot_set(&spec.machine.kernel)?;
+        let choice = self.choose(spec)?;
+        let plan = plan::compute(spec, &config_in(snapshot)?, &host_facts())?;
+        let ports = Arc::new(Published::bind(&spec.ports).await?);
         snapshot.lend_disk(vm.dir().path())?;
         vm.update(|record| {
             record.image_digest.clone_from(&manifest.image_digest);

@@ -35,6 +35,7 @@ fn manifest(seed: u8, files: BTreeMap<String, FileEntry>) -> Manifest {
             stdin: Stdin::Null,
             snapshot: SnapshotPolicy::default(),
             health: HealthSpec::default(),
+            restart: fcvm_spec::RestartPolicy::No,
         },
         source,
         parent: None,

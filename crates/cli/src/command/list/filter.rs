@@ -5,7 +5,7 @@ use fcvm_spec::VmId;
 use fcvm_store::VmRecord;
 
 /// What is wanted.
-pub(super) struct Filters(Vec<Filter>);
+pub(in crate::command) struct Filters(Vec<Filter>);
 
 enum Filter {
     Name(String),
@@ -26,7 +26,7 @@ enum Filter {
 
 impl Filters {
     /// Parses filters; some name another VM.
-    pub(super) fn parse(texts: &[String], records: &[VmRecord]) -> Result<Self, Failure> {
+    pub(in crate::command) fn parse(texts: &[String], records: &[VmRecord]) -> Result<Self, Failure> {
         texts.iter().map(|text| Filter::parse(text, records)).collect::<Result<_, _>>().map(Self)
     }
 
@@ -35,7 +35,7 @@ impl Filters {
         self.0.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)))
     }
 
-    pub(super) fn match_all(&self, record: &VmRecord) -> bool {
+    pub(in crate::command) fn match_all(&self, record: &VmRecord) -> bool {
         let matches = |filter: &Filter| match filter {
             Filter::Label { .. } => filter.matches(record),
             _ => self.0.iter().any(|other| other.key() == filter.key() && other.matches(record)),

@@ -3,6 +3,7 @@
 mod filter;
 mod row;
 
+pub(super) use filter::Filters;
 pub(super) use row::{ports, status};
 
 use crate::args::{ListArgs, Sort};
@@ -10,9 +11,9 @@ use crate::error::Failure;
 use crate::settings;
 use crate::ui::template::Template;
 use crate::ui::{self, table};
+use fcvm_engine::Engine;
 use fcvm_spec::Phase;
 use fcvm_store::VmRecord;
-use filter::Filters;
 use serde_json::Value;
 use std::cmp::Reverse;
 use std::path::Path;
@@ -44,7 +45,7 @@ pub(super) fn ls(mut args: ListArgs, data_dir: &Path) -> Result<(), Failure> {
 }
 
 fn show(args: &ListArgs, data_dir: &Path, columns: &Columns) -> Result<(), Failure> {
-    let records = records(args, data_dir)?;
+    let records = listed(args, data_dir)?;
     let rows = || records.iter().map(|record| row::for_template(record, args.no_trunc)).collect::<Vec<_>>();
     let text = match args.format.as_deref() {
         Some("json") => serde_json::to_string_pretty(&records.iter().map(row::for_json).collect::<Vec<_>>())?,
@@ -67,8 +68,8 @@ fn cells(rows: &[Value], fields: &[&str]) -> Vec<Vec<String>> {
     rows.iter().map(|row| fields.iter().map(|field| text(&row[*field])).collect()).collect()
 }
 
-fn records(args: &ListArgs, data_dir: &Path) -> Result<Vec<VmRecord>, Failure> {
-    let engine = settings::engine(data_dir)?;
+/// The records of all VMs.
+pub(super) fn records(engine: &Engine) -> Result<Vec<VmRecord>, Failure> {
     let mut records = Vec::new();
     for vm in engine.store().vms()? {
         match vm.record() {
@@ -78,10 +79,15 @@ fn records(args: &ListArgs, data_dir: &Path) -> Result<Vec<VmRecord>, Failure> {
             Err(error) => ui::complain(&format!("Warning: {error}")),
         }
     }
+    Ok(records)
+}
+
+fn listed(args: &ListArgs, data_dir: &Path) -> Result<Vec<VmRecord>, Failure> {
+    let mut records = records(&settings::engine(data_dir)?)?;
     let filters = Filters::parse(&args.filter, &records)?;
     let newest = if args.latest { Some(1) } else { args.last };
     let all = args.all || newest.is_some() || filters.choose_phases();
-    records.retain(|record| all || matches!(record.phase, Phase::Running | Phase::Stopping));
+    records.retain(|record| all || record.phase.is_live() && record.phase != Phase::Starting);
     records.retain(|record| filters.match_all(record));
     records.sort_by_key(|record| Reverse(record.created_ns));
     records.truncate(newest.unwrap_or(usize::MAX));

@@ -111,7 +111,9 @@ pub(in crate::command) fn status(record: &VmRecord) -> String {
             Some(health) => format!("Up {} ({})", since(started), health.status),
             None => format!("Up {}", since(started)),
         },
+        (None, _, Phase::Paused) => "Paused".to_owned(),
         (None, _, Phase::Stopping) => "Stopping".to_owned(),
+        (None, _, Phase::Restarting) => "Restarting".to_owned(),
         _ => "Created".to_owned(),
     }
 }

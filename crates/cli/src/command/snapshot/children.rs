@@ -54,7 +54,7 @@ pub(super) fn start(
     let requests = requests(args, (&manifest, server))?;
     let outcomes: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
         let one = |request: &RunRequest| {
-            let id = owner::start(request, engine)?;
+            let id = owner::run(request, engine)?;
             announce(args, &request.spec, &id, engine)
         };
         let starting: Vec<_> = requests.iter().map(|request| scope.spawn(move || one(request))).collect();
@@ -113,7 +113,7 @@ pub(super) fn tune(text: &str, line: &str, engine: &Engine) -> Result<ExitCode, 
     let asked = CloneAsk { id, name, hostname: None, ports: Vec::new(), removal: Removal::Automatic };
     let origin = Origin::Snapshot { id: manifest.id.clone(), env: Vec::new(), server: None };
     let request = child(clone_spec(&manifest, asked), origin);
-    owner::start(&request, engine)?;
+    owner::run(&request, engine)?;
     let name = request.spec.name.as_str();
     let ran = in_shell(line, name, engine);
     let tuned = block_on(engine.tune(name));
