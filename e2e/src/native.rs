@@ -3,11 +3,11 @@
 
 mod guest;
 
-pub use guest::Guest;
+pub use guest::{Guest, Then};
 
 use fcvm_pager::{Files, Order, Overlay, Program};
 use fcvm_spec::MiB;
-use fcvm_sys::process::Watched;
+use fcvm_sys::process::Child;
 use fcvm_vmm::memory::{self, MemoryCopy};
 use fcvm_vmm::{Accelerator, Backend, Choice, Entrance, Exit, Machine, MachineSpec, Origin, Saved, boot, firecracker};
 use std::fs::File;
@@ -26,7 +26,7 @@ pub struct Native {
 #[derive(Debug)]
 pub struct PageServer {
     /// Its process.
-    pub process: Watched,
+    pub process: Child,
     /// Where it listens.
     pub socket: PathBuf,
 }
@@ -112,7 +112,7 @@ impl Native {
         let program = Program { executable: self.fcvm.clone(), arguments: vec!["__pager".into()] };
         let order = Order { overlays, working_set };
         let spawned = fcvm_pager::start(&program, &order, files, &self.entrance()).expect("a server starts");
-        PageServer { process: Watched::new(spawned.child).expect("watch a server"), socket }
+        PageServer { process: spawned.child, socket }
     }
 }
 

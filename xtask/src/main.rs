@@ -1,10 +1,10 @@
-//! Chores that are not part of the product: `cargo xtask bench run` and `bench clone`.
+//! Chores that are not part of the product: `cargo xtask bench run`, `bench clone` and `bench firecracker`.
 
 mod bench;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask bench run|clone [--runs N] [--out FILE]";
+const USAGE: &str = "usage: cargo xtask bench run|clone|firecracker [--runs N] [--out FILE]";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -12,6 +12,9 @@ fn main() -> Result<()> {
     match words.as_slice() {
         ["bench", "run", options @ ..] => bench::run(&bench::Options::parse(options)?),
         ["bench", "clone", options @ ..] => bench::clone(&bench::Options::parse(options)?),
+        ["bench", "firecracker", options @ ..] => bench::firecracker(&bench::Options::parse(options)?),
+        // What a bench starts of itself.
+        [bench::OWNER, directory] => bench::own(directory.as_ref()),
         _ => bail!(USAGE),
     }
 }

@@ -11,12 +11,13 @@
 //! seen by its pidfd, an owner by its connection, and what the server had for them is freed. A server that ends, or that
 //! cannot put a page where it belongs, closes the connection, and the owner kills the machine: a page is the snapshot's,
 //! or the machine is gone. What a page is and what is done about an event is decided without I/O ([`contents`],
-//! [`table`]); [`clone`](mod@clone) does it.
+//! [`table`]); [`machine`] does it.
 
 mod backing;
-mod clone;
+
 mod contents;
 mod link;
+mod machine;
 mod message;
 mod program;
 mod server;

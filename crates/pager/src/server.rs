@@ -1,7 +1,7 @@
 //! The server: a thread for each machine, and what holds them apart. What one of them says or does ends with it.
 
 use crate::backing::Backing;
-use crate::clone::{Clone, ServeError};
+use crate::machine::{Machine, ServeError};
 use crate::message::{Answer, LONGEST, MessageError, regions};
 use crate::table::Table;
 use fcvm_sys::descriptor;
@@ -98,9 +98,9 @@ fn attend(connection: &UnixStream, backing: &Backing) {
 fn converse(connection: &UnixStream, backing: &Backing) -> Result<(), RefusedError> {
     let (regions, [uffd, monitor]) = hear(connection, backing)?;
     let uffd = Userfaultfd::received(uffd).map_err(RefusedError::Foreign)?;
-    let clone = Clone::new((uffd, monitor), connection, Table::new(regions), backing);
+    let machine = Machine::new((uffd, monitor), connection, Table::new(regions), backing);
     say(connection, &Answer::Serving);
-    Ok(clone.serve()?)
+    Ok(machine.serve()?)
 }
 
 fn hear(connection: &UnixStream, backing: &Backing) -> Result<(Vec<crate::Region>, [OwnedFd; 2]), RefusedError> {
@@ -126,4 +126,22 @@ fn in_full(error: &RefusedError) -> String {
         cause = next.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_places_for_so_many_and_one_that_goes_makes_room() {
+        let served = Arc::new(AtomicUsize::new(0));
+        let mut places: Vec<_> = (0..MOST_CLONES).map(|_| Place::take(&served).unwrap()).collect();
+        for _ in 0..2 {
+            let refused = Place::take(&served).err().unwrap().to_string();
+            assert!(refused.contains("serves 1024 machines already"), "{refused}");
+        }
+        places.pop();
+        let _one = Place::take(&served).unwrap();
+        assert!(Place::take(&served).is_err());
+    }
 }

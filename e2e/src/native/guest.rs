@@ -5,6 +5,7 @@
 //! fill:   [rbx] = rbx;  rbx += STEP;  until rcx;      says 'R'
 //! pass:   rbx = START
 //! look:   [rbx] == rbx, or it says 'X' for ever;  perhaps [rbx + 8] += 1;  rbx += STEP;  until rcx;      says 'P'
+//!         and does so again, or halts
 //! ```
 //! It is an ELF of one segment, which Firecracker enters in 64-bit mode with the first GiB mapped to itself. Its serial
 //! port is that of a PC. A KVM that is paravirtual interprets it, at about a million instructions a second.
@@ -35,6 +36,17 @@ pub struct Guest {
     pub step: u32,
     /// Whether it writes as well while it looks.
     pub writes: bool,
+    /// What it does when it has looked at all.
+    pub then: Then,
+}
+
+/// What a guest does when it has looked at all of its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It begins anew.
+    Again,
+    /// It sleeps for ever.
+    Rest,
 }
 
 impl Guest {
@@ -104,6 +116,9 @@ impl Guest {
         }
         code.next(self.step, look);
         code.say(PASSED);
+        if self.then == Then::Rest {
+            code.bytes(&[0xf4, 0xeb, 0xfd]); // hlt; jmp to it
+        }
         code.jump(0xeb, pass); // jmp pass
         code.0
     }

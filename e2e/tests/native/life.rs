@@ -1,7 +1,7 @@
 //! Machines that boot, are saved, and map what was saved.
 
 use crate::block_on;
-use fcvm_e2e::native::{Guest, Native, passes, save};
+use fcvm_e2e::native::{Guest, Native, Then, passes, save};
 use fcvm_spec::PageSize;
 use fcvm_vmm::{Error, Exit};
 
@@ -10,7 +10,8 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("what_is_no_saved_state_is_refused_with_a_reason", damaged),
 ];
 
-const GUEST: Guest = Guest { memory: 64, pages: PageSize::Base, reach: 64, step: 4096, writes: true };
+const GUEST: Guest =
+    Guest { memory: 64, pages: PageSize::Base, reach: 64, step: 4096, writes: true, then: Then::Again };
 
 fn clones(native: &Native) {
     block_on(async {

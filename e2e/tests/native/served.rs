@@ -1,7 +1,7 @@
 //! Machines whose pages a server brings.
 
 use crate::block_on;
-use fcvm_e2e::native::{Guest, Native, passes, passes_or_ends, save};
+use fcvm_e2e::native::{Guest, Native, Then, passes, passes_or_ends, save};
 use fcvm_spec::PageSize;
 use fcvm_vmm::{Error, Exit};
 use std::fs::File;
@@ -20,7 +20,8 @@ pub(crate) const TESTS: &[crate::Test] = &[
 pub(crate) const HUGE: &[crate::Test] = &[("a_machine_of_huge_pages_is_saved_and_its_clones_are_served", huge)];
 pub(crate) const HUGE_PAGES: u64 = GUEST.memory as u64 / 2;
 
-const GUEST: Guest = Guest { memory: 64, pages: PageSize::Base, reach: 64, step: 4096, writes: true };
+const GUEST: Guest =
+    Guest { memory: 64, pages: PageSize::Base, reach: 64, step: 4096, writes: true, then: Then::Again };
 
 fn many(native: &Native) {
     block_on(async {
@@ -135,7 +136,7 @@ fn absent(native: &Native) {
         let saved = native.saved(&GUEST, first.path()).await;
         let mut server = native.serve(&saved, Vec::new(), first.path());
         server.process.kill().unwrap();
-        server.process.ended().await.unwrap();
+        server.process.wait().unwrap();
         let refused = native.restore(&GUEST, (&saved, Some(&server)), second.path()).await.unwrap_err();
         assert!(matches!(refused, Error::Pager { .. }), "{refused:?}");
     });

@@ -1,16 +1,18 @@
-//! `bench run` and `bench clone`: what a user waits for, measured from outside, ours and the peers' in turn in one run.
+//! `bench run`, `bench clone` and `bench firecracker`: what a user waits for, measured from outside, ours and the peers' in turn in one run.
 //!
 //! Clock points: a *command* is measured from just before its process is spawned to just after it was reaped, output
 //! included. Throughput is bytes over the same span. The peers are what Debian ships; one that is absent is left out.
 
 mod clone;
 mod fcvm;
+mod firecracker;
 mod floor;
 mod podman;
 mod runsc;
 mod sample;
 
 use anyhow::{Context, Result, bail};
+pub(crate) use firecracker::{OWNER, own};
 use sample::Samples;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -87,6 +89,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// What starting from a snapshot costs.
 pub(crate) fn clone(options: &Options) -> Result<()> {
     publish(&clone::measure(options.runs)?, options)
+}
+
+/// What Firecracker, at its native speed, costs with us around it.
+pub(crate) fn firecracker(options: &Options) -> Result<()> {
+    publish(&firecracker::measure(options.runs)?, options)
 }
 
 fn publish(table: &str, options: &Options) -> Result<()> {

@@ -80,7 +80,7 @@ fn check(spec: &MachineSpec) -> Result<(), Error> {
 /// What may fill its memory is asked for by machines whose memory others fill.
 fn devices(spec: &MachineSpec) -> Vec<Device> {
     match &spec.origin {
-        Origin::Saved(Saved { server: Some(_), .. }) => vec![Device::Kvm, Device::Userfaultfd],
+        Origin::Saved(Saved { server: Some(_), .. }) if pages::has_filling() => vec![Device::Kvm, Device::Userfaultfd],
         Origin::Boot { .. } | Origin::Saved(_) => vec![Device::Kvm],
     }
 }

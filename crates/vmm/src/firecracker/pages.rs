@@ -1,13 +1,29 @@
-//! Huge pages: whether a machine can have them here. Firecracker reserves none, so one that finds none left later crashes.
+//! What a machine's memory is made of and who fills it: whether that can be had here.
+//!
+//! Firecracker reserves no huge pages, so one that finds none left later crashes.
 
 use crate::{MachineSpec, Origin, Saved};
 use fcvm_spec::PageSize;
+use fcvm_sys::process::runs_as_root;
+use rustix::fs::Access;
+use std::path::Path;
 
 /// Where the kernel says how many huge pages are free, and how many of those are promised already.
 const RESERVE: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 
+/// Makes what a server fills memory by. Kernels before 6.1 have none.
+const FILLING: &str = "/dev/userfaultfd";
+
+/// Whether anyone may do so without it.
+const UNPRIVILEGED: &str = "/proc/sys/vm/unprivileged_userfaultfd";
+
 /// Says why a machine cannot have the pages that it asks for.
 pub(super) fn refusal(spec: &MachineSpec) -> Option<String> {
+    let is_served = matches!(spec.origin, Origin::Saved(Saved { server: Some(_), .. }));
+    if is_served && !can_be_filled() {
+        let way = "let this user open it, or start the VM without --pid";
+        return Some(format!("its memory can be filled by a page server only where {FILLING} can be opened; {way}"));
+    }
     if spec.pages == PageSize::Base {
         return None;
     }
@@ -16,6 +32,18 @@ pub(super) fn refusal(spec: &MachineSpec) -> Option<String> {
         return Some(format!("its memory is of huge pages, which only a page server brings; {way}"));
     }
     too_few(spec.memory.0.div_ceil(PageSize::HUGE.0).into(), free())
+}
+
+/// Root makes a node of the program's own.
+fn can_be_filled() -> bool {
+    let may_open = || runs_as_root() || rustix::fs::access(FILLING, Access::READ_OK | Access::WRITE_OK).is_ok();
+    let by_anyone = || std::fs::read_to_string(UNPRIVILEGED).is_ok_and(|text| text.trim() == "1");
+    has_filling() && may_open() || by_anyone()
+}
+
+/// Whether the device is there.
+pub(super) fn has_filling() -> bool {
+    Path::new(FILLING).exists()
 }
 
 fn too_few(needed: u64, free: u64) -> Option<String> {

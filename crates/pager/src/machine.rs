@@ -21,7 +21,7 @@ const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
 /// A machine that is served.
 #[derive(Debug)]
-pub(crate) struct Clone<'a> {
+pub(crate) struct Machine<'a> {
     pub(crate) uffd: Userfaultfd,
     /// Readable when the monitor has ended.
     pub(crate) monitor: OwnedFd,
@@ -77,7 +77,7 @@ enum Look {
     Over,
 }
 
-impl<'a> Clone<'a> {
+impl<'a> Machine<'a> {
     pub(crate) fn new(
         (uffd, monitor): (Userfaultfd, OwnedFd),
         owner: &'a UnixStream,
