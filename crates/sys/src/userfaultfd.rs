@@ -11,12 +11,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 const API: u64 = 0xaa;
-const IOC_NEW: libc::Ioctl = 0xaa00;
-const IOC_API: libc::Ioctl = 0xc018_aa3f;
-const IOC_REGISTER: libc::Ioctl = 0xc020_aa00;
-const IOC_WAKE: libc::Ioctl = 0x8010_aa02;
-const IOC_COPY: libc::Ioctl = 0xc028_aa03;
-const IOC_ZEROPAGE: libc::Ioctl = 0xc020_aa04;
+const IOC_NEW: libc::Ioctl = request(0xaa00);
+const IOC_API: libc::Ioctl = request(0xc018_aa3f);
+const IOC_REGISTER: libc::Ioctl = request(0xc020_aa00);
+const IOC_WAKE: libc::Ioctl = request(0x8010_aa02);
+const IOC_COPY: libc::Ioctl = request(0xc028_aa03);
+const IOC_ZEROPAGE: libc::Ioctl = request(0xc020_aa04);
+
+/// The number of a request; its type differs by the C library, and the upper half of it is negative in musl's.
+const fn request(number: u32) -> libc::Ioctl {
+    number as libc::Ioctl
+}
 
 /// Events of ranges that are given back.
 const EVENT_REMOVE: u64 = 1 << 3;
