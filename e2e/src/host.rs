@@ -46,8 +46,14 @@ impl Host {
         let dir = tempfile::Builder::new().prefix("fcvm-e2e-").tempdir().expect("make a data directory");
         fs::create_dir(dir.path().join("data")).expect("make a data directory");
         let host = Self { dir };
-        std::os::unix::fs::symlink(shared_artifacts(), host.data().join("artifacts")).expect("link the artifacts");
+        std::os::unix::fs::symlink(set_up(&[]), host.data().join("artifacts")).expect("link the artifacts");
         host
+    }
+
+    /// Makes a host with the busybox image whose guests may have Podman.
+    pub fn with_podman() -> Self {
+        set_up(&["--with", "podman"]);
+        Self::new()
     }
 
     /// A directory of the test's own.
@@ -180,18 +186,18 @@ fn fcvm(data: &Path) -> Command {
     command
 }
 
-/// What `fcvm setup` makes, made once for all tests: again only when the programs have changed.
-fn shared_artifacts() -> PathBuf {
+/// What `fcvm setup` makes, made once for all tests: again only when the programs have changed. What was made before stays.
+fn set_up(flags: &[&str]) -> PathBuf {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e");
     fs::create_dir_all(&shared).expect("make the shared directory");
     let lock = File::create(shared.join("lock")).expect("make the shared lock");
     lock.lock().expect("take the shared lock");
-    let (stamp, programs) = (shared.join("stamp"), programs());
+    let (stamp, programs) = (shared.join(format!("stamp{}", flags.concat())), programs());
     if fs::read_to_string(&stamp).is_ok_and(|known| known == programs) {
         return shared.join("artifacts");
     }
     let mut setup = fcvm(&shared);
-    setup.args(["setup", "--quiet"]);
+    setup.args(["setup", "--quiet"]).args(flags);
     Started::new(setup, Vec::new()).finish().ok();
     fs::write(&stamp, programs).expect("write the shared stamp");
     shared.join("artifacts")

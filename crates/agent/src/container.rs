@@ -3,7 +3,8 @@
 use crate::command::{self, Input};
 use crate::exec::Refusal;
 use crate::join::find_program_in;
-use crate::pump::Streams;
+use crate::podman;
+use crate::pump::Process;
 use crate::reaper::Reaper;
 use crate::{cgroup, init, user, world};
 use anyhow::{Context, Result};
@@ -40,8 +41,8 @@ const CRUN: &str = "/usr/bin/crun";
 const LOG: &str = "/run/fcvm/crun.log";
 const PID_FILE: &str = "/run/fcvm/pid";
 
-/// Starts the container of a plan; returns it and our ends of its streams.
-pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Container, Streams), Refusal> {
+/// Starts the container of a plan; returns it, and the process that has its streams and ends as it ends.
+pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Container, Process), Refusal> {
     let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
     let root = Path::new(world::DIR).join("rootfs");
     let mut oci = plan.oci.clone();
@@ -51,16 +52,11 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
     if plan.init {
         init::precede(&mut oci).map_err(failed)?;
     }
-    let bundle = Path::new(world::DIR).join("bundle");
-    fs::write(bundle.join("config.json"), oci.to_string()).context("write the bundle").map_err(failed)?;
     let input = if plan.interactive { Input::Carried } else { Input::Null };
-    let (crun, streams) = command::start(crun(&bundle), input).context("start crun").map_err(failed)?;
-    match reaper.ended(crun).await {
-        Ok(Exit::Code(0)) => {}
-        _ => return Err(Refusal::new(125, complaint())),
-    }
-    let pid = fs::read_to_string(PID_FILE).context("read the container's number").map_err(failed)?;
-    let pid = pid.trim().parse().context("read the container's number").map_err(failed)?;
+    let (pid, process) = match plan.engine {
+        plan::Engine::Crun => by_crun(&oci, input, reaper).await?,
+        plan::Engine::Podman => podman::start(&oci, plan.health.as_ref(), input, reaper).await?,
+    };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let container = Container {
         pid,
@@ -73,7 +69,22 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
         capabilities: texts(&oci["process"]["capabilities"]["bounding"]),
         no_new_privileges: oci["process"]["noNewPrivileges"].as_bool().unwrap_or(false),
     };
-    Ok((container, streams))
+    Ok((container, process))
+}
+
+/// Starts it by crun: its first process is then the agent's own child.
+async fn by_crun(oci: &Value, input: Input, reaper: &Reaper) -> Result<(i32, Process), Refusal> {
+    let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
+    let bundle = Path::new(world::DIR).join("bundle");
+    fs::write(bundle.join("config.json"), oci.to_string()).context("write the bundle").map_err(failed)?;
+    let (crun, streams) = command::start(crun(&bundle), input).context("start crun").map_err(failed)?;
+    match reaper.ended(crun).await {
+        Ok(Exit::Code(0)) => {}
+        _ => return Err(Refusal::new(125, complaint())),
+    }
+    let pid = fs::read_to_string(PID_FILE).context("read the container's number").map_err(failed)?;
+    let pid = pid.trim().parse().context("read the container's number").map_err(failed)?;
+    Ok((pid, Process::new(pid, streams, reaper).first_of(cgroup::CONTAINER.into())))
 }
 
 fn crun(bundle: &Path) -> Command {

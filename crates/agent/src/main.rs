@@ -18,6 +18,7 @@ mod join;
 mod life;
 mod link;
 mod network;
+mod podman;
 mod power;
 mod pump;
 mod reaper;

@@ -8,7 +8,7 @@ use fcvm_proto::message::{Exit, ProcessEvent, ProcessMessage};
 use rustix::process::Signal;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::PathBuf;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
@@ -47,7 +47,7 @@ pub(crate) struct Process {
     streams: Streams,
     exit: watch::Receiver<Option<Exit>>,
     /// The cgroup that it is the first process of.
-    cgroup: Option<&'static Path>,
+    cgroup: Option<PathBuf>,
 }
 
 impl Process {
@@ -63,8 +63,23 @@ impl Process {
     }
 
     /// Is the first process of a cgroup: with its end goes whether memory was short there.
-    pub(crate) fn first_of(self, cgroup: &'static str) -> Self {
-        Self { cgroup: Some(Path::new(cgroup)), ..self }
+    pub(crate) fn first_of(self, cgroup: PathBuf) -> Self {
+        Self { cgroup: Some(cgroup), ..self }
+    }
+
+    /// Waits for its end. May be cancelled.
+    pub(crate) async fn ended(&mut self) {
+        over(self.exit.clone()).await;
+    }
+
+    /// How one that has ended did so, and the last line that it wrote on standard error.
+    pub(crate) fn complaint(&self) -> (u8, String) {
+        let mut text = vec![0; READ];
+        let source = self.streams.stderr.as_ref().unwrap_or(&self.streams.stdout);
+        let length = rustix::io::read(source.as_fd(), &mut text[..]).unwrap_or(0);
+        let text = String::from_utf8_lossy(&text[..length]).into_owned();
+        let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
+        (self.exit.borrow().map_or(125, Exit::code), last.trim().to_owned())
     }
 
     /// Its number.
@@ -91,7 +106,7 @@ impl Process {
                 return Ok(Carried::Detached);
             }
         };
-        if cgroup.is_some_and(crate::cgroup::ran_out_of_memory) {
+        if cgroup.as_deref().is_some_and(crate::cgroup::ran_out_of_memory) {
             sender.message(&ProcessEvent::OutOfMemory).await?;
         }
         sender.message(&ProcessEvent::Exited(exit)).await?;

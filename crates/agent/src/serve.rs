@@ -4,7 +4,7 @@ use crate::container::{self, Container};
 use crate::helper::Helpers;
 use crate::pump::{Carried, Process};
 use crate::reaper::Reaper;
-use crate::{census, cgroup, copy, dial, exec, power, world};
+use crate::{census, copy, dial, exec, power, world};
 use anyhow::{Context, Result};
 use fcvm_link::{Incoming, Opened, Stream};
 use fcvm_proto::message::{Done, HostRequest, ProcessEvent, Time};
@@ -135,7 +135,7 @@ impl Guest {
         }
         self.console.replace(Console::Carried);
         let plan = self.plan.borrow().clone();
-        let (container, streams) = match container::start(&plan, &self.reaper).await {
+        let (container, process) = match container::start(&plan, &self.reaper).await {
             Ok(started) => started,
             Err(refusal) => {
                 self.console.replace(Console::Ended);
@@ -143,7 +143,6 @@ impl Guest {
                 return sender.finish();
             }
         };
-        let process = Process::new(container.pid, streams, &self.reaper).first_of(cgroup::CONTAINER);
         *self.container.borrow_mut() = Some(container);
         self.carry(process, (sender, receiver)).await;
     }

@@ -1,9 +1,9 @@
 //! Makes the world that a plan describes: clock, disks, root, network. Each step once, in this order.
 
 use crate::network::{self, Interface};
-use crate::{boot, cgroup};
+use crate::{boot, cgroup, podman};
 use anyhow::{Context, Result};
-use fcvm_proto::plan::{Network, Plan};
+use fcvm_proto::plan::{Engine, Network, Plan};
 use rustix::mount::{MountFlags, mount, mount_move};
 use std::ffi::CStr;
 use std::fs;
@@ -29,6 +29,9 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
     attach(&plan.disks.scratch, SCRATCH, "ext4", MountFlags::NOATIME, c"discard")?;
     for name in ["upper", "work"] {
         fs::create_dir_all(Path::new(SCRATCH).join(name)).context("prepare the scratch disk")?;
+    }
+    if plan.container.engine == Engine::Podman {
+        podman::make_room()?;
     }
     let layers = c"lowerdir=/run/fcvm/image,upperdir=/run/fcvm/scratch/upper,workdir=/run/fcvm/scratch/work";
     attach("overlay", "/run/fcvm/rootfs", "overlay", MountFlags::empty(), layers)?;

@@ -27,6 +27,7 @@ mod tool;
 pub use program::Unfit;
 pub use requirement::{Requirement, requirements};
 pub use setup::{Progress, SetupOptions};
+pub use system::System;
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -56,6 +57,9 @@ pub enum Error {
     /// Nothing has been set up.
     #[error("there is no kernel and no guest system yet")]
     NotSetUp,
+    /// The guest system with Podman was not asked for at set-up.
+    #[error("there is no guest system with Podman yet")]
+    NoPodman,
     /// A file could not be read or written.
     #[error("{operation} {}", path.display())]
     File {
@@ -126,6 +130,9 @@ struct Current {
     /// Directory names below `kernels/` and `systems/`.
     kernel: String,
     system: String,
+    /// The system with Podman, if it was asked for.
+    #[serde(default)]
+    podman: Option<String>,
 }
 
 impl Artifacts {
@@ -139,22 +146,30 @@ impl Artifacts {
     }
 
     /// Returns what VMs boot from, with this agent. A new agent is packed at once; nothing else is made here.
-    pub fn current(&self, agent: &Path) -> Result<Set, Error> {
+    pub fn current(&self, agent: &Path, system: System) -> Result<Set, Error> {
         let current = self.read_current()?;
         let kernel = self.kernel_dir(&current.kernel);
         let initramfs = initramfs::ensure(&self.root.join("initramfs"), agent, Some(&kernel))?;
-        let system = self.root.join("systems").join(&current.system).join(system::FILE);
-        let set = Set { kernel: kernel.join(kernel::FILE), initramfs, system };
-        if set.kernel.is_file() && set.system.is_file() { Ok(set) } else { Err(Error::NotSetUp) }
+        let set = Set { kernel: kernel.join(kernel::FILE), initramfs, system: self.system(&current, system)? };
+        if set.kernel.is_file() { Ok(set) } else { Err(Error::NotSetUp) }
     }
 
     /// Returns what a VM boots from with a kernel of the user's own, which has built in what the agent needs.
-    pub fn with_kernel(&self, kernel: &Path, agent: &Path) -> Result<Set, Error> {
-        let current = self.read_current()?;
+    pub fn with_kernel(&self, kernel: &Path, agent: &Path, system: System) -> Result<Set, Error> {
+        let system = self.system(&self.read_current()?, system)?;
         let kernel = kernel::import(&self.root.join("kernels"), kernel)?;
         let initramfs = initramfs::ensure(&self.root.join("initramfs"), agent, None)?;
-        let system = self.root.join("systems").join(&current.system).join(system::FILE);
         Ok(Set { kernel, initramfs, system })
+    }
+
+    /// The disk of a guest system.
+    fn system(&self, current: &Current, system: System) -> Result<PathBuf, Error> {
+        let (key, missing) = match system {
+            System::Plain => (Some(&current.system), Error::NotSetUp),
+            System::Podman => (current.podman.as_ref(), Error::NoPodman),
+        };
+        let disk = key.map(|key| self.root.join("systems").join(key).join(system::FILE));
+        disk.filter(|disk| disk.is_file()).ok_or(missing)
     }
 
     /// Makes a VM's own scratch disk: a sparse copy of an empty one.
@@ -188,5 +203,23 @@ impl Artifacts {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotSetUp),
             Err(error) => Err(Error::file("read", &path)(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_that_was_not_asked_for_is_missed_by_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(root.path()).unwrap();
+        // Written by a set-up that knew no other system.
+        let current: Current = serde_json::from_str(r#"{"kernel":"k","system":"s"}"#).unwrap();
+        let disk = root.path().join("systems/s").join(system::FILE);
+        fs::create_dir(disk.parent().unwrap()).unwrap();
+        fs::write(&disk, "").unwrap();
+        assert_eq!(artifacts.system(&current, System::Plain).unwrap(), disk);
+        assert!(matches!(artifacts.system(&current, System::Podman), Err(Error::NoPodman)));
     }
 }

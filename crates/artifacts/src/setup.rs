@@ -1,7 +1,7 @@
 //! `fcvm setup`: makes what is missing, step by step, under one lock.
 
 use crate::tool::{self, Tools};
-use crate::{Artifacts, Current, Error, Set, kernel, scratch, system};
+use crate::{Artifacts, Current, Error, Set, System, kernel, scratch, system};
 use fcvm_store::file::{open_lock, write_atomic};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ pub struct SetupOptions {
     pub agent: PathBuf,
     /// Directories in which programs are looked for.
     pub search_path: Vec<PathBuf>,
+    /// Guest systems that are wanted beside the plain one and those that there are.
+    pub systems: Vec<System>,
 }
 
 /// Who is told how the set-up goes on.
@@ -29,14 +31,18 @@ impl Artifacts {
         lock.lock().map_err(Error::file("lock", &path))?;
         let tools = Tools::new(&options.search_path);
         let kernel = self.ensure_kernel(&tools, progress)?;
-        let system = self.ensure_system(&tools, progress)?;
+        let system = self.ensure_system(&tools, System::Plain, progress)?;
+        let podman = match self.read_current().ok().and_then(|current| current.podman) {
+            None if !options.systems.contains(&System::Podman) => None,
+            _ => Some(self.ensure_system(&tools, System::Podman, progress)?),
+        };
         if !scratch::template(&self.root.join("scratch")).is_file() {
             progress.step("make an empty scratch disk");
         }
         scratch::ensure_template(&tools, &self.root.join("scratch"))?;
-        let current = serde_json::to_vec(&Current { kernel, system }).expect("names are text");
+        let current = serde_json::to_vec(&Current { kernel, system, podman }).expect("names are text");
         write_atomic(&self.current_path(), &current, 0o644)?;
-        self.current(&options.agent)
+        self.current(&options.agent, System::Plain)
     }
 
     fn ensure_kernel(&self, tools: &Tools, progress: &dyn Progress) -> Result<String, Error> {
@@ -58,9 +64,9 @@ impl Artifacts {
         Ok(package)
     }
 
-    fn ensure_system(&self, tools: &Tools, progress: &dyn Progress) -> Result<String, Error> {
-        let packages = system::packages(tools)?;
-        let key = system::key(&packages);
+    fn ensure_system(&self, tools: &Tools, system: System, progress: &dyn Progress) -> Result<String, Error> {
+        let packages = system::packages(tools, system)?;
+        let key = system::key(system, &packages);
         let into = self.root.join("systems").join(&key);
         if !into.is_dir() {
             let work = self.work_dir()?;
@@ -69,7 +75,7 @@ impl Artifacts {
             progress.step("write the guest system's disk");
             let made = work.path().join("made");
             fs::create_dir(&made).map_err(Error::file("create directory", &made))?;
-            system::make(tools, &files, &key, &made.join(system::FILE))?;
+            system::make(tools, system, &files, (&key, &made.join(system::FILE)))?;
             fs::rename(&made, &into).map_err(Error::file("rename", &made))?;
         }
         Ok(key)

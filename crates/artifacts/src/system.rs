@@ -1,7 +1,13 @@
-//! The guest system: a small read-only tree with crun and busybox, made of Debian packages without unpacking them here.
+//! The guest system: a small read-only tree made of Debian packages without unpacking them here. What is in it is in
+//! [`contents`].
+
+mod contents;
+
+pub use contents::System;
 
 use crate::Error;
 use crate::tool::{self, Tools};
+use contents::{APPLETS, LEFT_OUT, UNNEEDED};
 use fcvm_erofs::{Attributes, Content, Limits, NodeId, Timestamp, Writer};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -12,181 +18,64 @@ use std::process::Stdio;
 /// The disk's file in its directory.
 pub(crate) const FILE: &str = "system.erofs";
 /// Changes when the disk is made in another way.
-const RECIPE: &str = "v1";
-/// What the guest needs; their dependencies come along.
-const WANTED: &[&str] = &["crun", "busybox-static"];
-/// Dependencies that are alternatives of others here, or hold nothing but papers.
-const UNNEEDED: &[&str] = &["libelogind0", "gcc-12-base"];
-/// Mount points, and places that programs look at.
-const DIRECTORIES: &[&str] =
-    &["proc", "sys", "dev", "run", "tmp", "mnt", "root", "var", "var/tmp", "etc", "bin", "sbin", "usr", "usr/bin"];
-const FILES: &[(&str, &str)] = &[
-    ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"),
-    ("etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
-];
-const LINKS: &[(&str, &str)] =
-    &[("etc/resolv.conf", "/run/resolv.conf"), ("etc/hosts", "/run/hosts"), ("etc/mtab", "/proc/mounts")];
-/// Applets of busybox that people use to look around. Its wget crashes when it is static.
-const APPLETS: &[&str] = &[
-    "ash",
-    "awk",
-    "basename",
-    "cat",
-    "chmod",
-    "chown",
-    "clear",
-    "cmp",
-    "cp",
-    "cut",
-    "date",
-    "dd",
-    "df",
-    "diff",
-    "dirname",
-    "dmesg",
-    "du",
-    "echo",
-    "env",
-    "expr",
-    "false",
-    "find",
-    "free",
-    "fuser",
-    "grep",
-    "head",
-    "hexdump",
-    "hostname",
-    "id",
-    "ifconfig",
-    "ip",
-    "kill",
-    "killall",
-    "less",
-    "ln",
-    "ls",
-    "lsmod",
-    "lsof",
-    "md5sum",
-    "mkdir",
-    "mknod",
-    "mktemp",
-    "more",
-    "mount",
-    "mountpoint",
-    "mv",
-    "nc",
-    "netstat",
-    "nslookup",
-    "od",
-    "pgrep",
-    "pidof",
-    "ping",
-    "pkill",
-    "printenv",
-    "printf",
-    "ps",
-    "pwd",
-    "readlink",
-    "realpath",
-    "rm",
-    "rmdir",
-    "route",
-    "sed",
-    "seq",
-    "sh",
-    "sha256sum",
-    "sleep",
-    "sort",
-    "stat",
-    "strings",
-    "stty",
-    "sync",
-    "sysctl",
-    "tail",
-    "tar",
-    "tee",
-    "test",
-    "time",
-    "timeout",
-    "top",
-    "touch",
-    "tr",
-    "true",
-    "umount",
-    "uname",
-    "uniq",
-    "uptime",
-    "usleep",
-    "vi",
-    "watch",
-    "wc",
-    "which",
-    "whoami",
-    "xargs",
-    "xxd",
-    "yes",
-    "zcat",
-];
-/// What nobody reads in a guest.
-const LEFT_OUT: &[&str] =
-    &["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/bash-completion"];
+const RECIPE: &str = "v2";
 
-/// Returns the packages with their versions, which name the disk.
-pub(crate) fn packages(tools: &Tools) -> Result<Vec<String>, Error> {
-    let mut depends = tools.command("apt-cache", "apt")?;
-    let options = ["--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces"];
-    let text = tool::run(depends.arg("depends").args(options).arg("--no-enhances").args(WANTED))?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let mut names: Vec<&str> =
-        text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_alphanumeric())).collect();
-    names.retain(|name| !UNNEEDED.contains(name));
-    names.sort_unstable();
-    names.dedup();
-    let mut show = tools.command("apt-cache", "apt")?;
-    let text = tool::run(show.args(["show", "--no-all-versions"]).args(&names))?;
-    let text = String::from_utf8_lossy(&text);
-    let mut packages = Vec::new();
-    let mut name = "";
-    for line in text.lines() {
-        if let Some(value) = line.strip_prefix("Package: ") {
-            name = value;
-        } else if let Some(version) = line.strip_prefix("Version: ") {
-            packages.push(format!("{name}={version}"));
-        }
-    }
+/// Where a package has authorities, and where programs look for them.
+const CERTIFICATES: &str = "usr/share/ca-certificates";
+const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
+
+/// Returns the packages with their versions, which name the disk: what apt would install where nothing is.
+pub(crate) fn packages(tools: &Tools, system: System) -> Result<Vec<String>, Error> {
+    let mut install = tools.command("apt-get", "apt")?;
+    let options = ["-o", "Dir::State::status=/dev/null", "--simulate", "--no-install-recommends", "install"];
+    let wanted = system.contents().iter().flat_map(|contents| contents.packages);
+    let text = tool::run(install.args(options).args(wanted))?;
+    let mut packages: Vec<String> = String::from_utf8_lossy(&text).lines().filter_map(installed).collect();
     packages.sort_unstable();
     Ok(packages)
 }
 
+/// `Inst NAME (VERSION …)` as `NAME=VERSION`; none for other lines, and for what is not needed.
+fn installed(line: &str) -> Option<String> {
+    let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
+    let version = rest.split([' ', ')']).next()?;
+    (!UNNEEDED.split_whitespace().any(|unneeded| unneeded == name)).then(|| format!("{name}={version}"))
+}
+
 /// The name of the disk that is made of these packages.
-pub(crate) fn key(packages: &[String]) -> String {
-    let recipe = format!("{RECIPE}\n{}\n{FILES:?}{LINKS:?}{APPLETS:?}{LEFT_OUT:?}", packages.join("\n"));
+pub(crate) fn key(system: System, packages: &[String]) -> String {
+    let recipe = format!("{RECIPE}\n{}\n{:?}{APPLETS:?}{LEFT_OUT:?}", packages.join("\n"), system.contents());
     Sha256::digest(recipe).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes the disk from the packages' files.
-pub(crate) fn make(tools: &Tools, packages: &[PathBuf], key: &str, to: &Path) -> Result<(), Error> {
+pub(crate) fn make(tools: &Tools, system: System, packages: &[PathBuf], (key, to): (&str, &Path)) -> Result<(), Error> {
     let file = File::options().read(true).write(true).create(true).truncate(true).open(to);
-    let mut tree = Tree { writer: Writer::new(file.map_err(Error::file("write", to))?, Limits::default())? };
-    for dir in DIRECTORIES {
+    let mut tree = Tree {
+        writer: Writer::new(file.map_err(Error::file("write", to))?, Limits::default())?,
+        certificates: Vec::new(),
+    };
+    let contents = system.contents();
+    for dir in contents.iter().flat_map(|contents| contents.directories) {
         tree.directory(Path::new(dir), if dir.ends_with("tmp") { 0o1777 } else { 0o755 })?;
     }
     for package in packages {
         tree.add_package(tools, package)?;
     }
-    for (path, text) in FILES {
+    for (path, text) in contents.iter().flat_map(|contents| contents.files) {
         tree.put(
             Path::new(path),
             attributes(0o644),
             Content::File { size: text.len() as u64, data: &mut text.as_bytes() },
         )?;
     }
-    for (path, target) in LINKS {
+    for (path, target) in contents.iter().flat_map(|contents| contents.links) {
         tree.put(Path::new(path), attributes(0o777), Content::Symlink(target.as_bytes()))?;
     }
-    for applet in APPLETS {
+    for applet in APPLETS.split_whitespace() {
         tree.link_applet(applet)?;
     }
+    tree.put_certificates()?;
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&Sha256::digest(key)[..16]);
     let summary = tree.writer.finish(uuid)?;
@@ -201,6 +90,8 @@ fn attributes(mode: u16) -> Attributes {
 /// directories, and both are looked at by every program.
 struct Tree {
     writer: Writer,
+    /// The authorities that the packages brought, one after the other: what their own scripts would make of them.
+    certificates: Vec<u8>,
 }
 
 impl Tree {
@@ -247,6 +138,9 @@ impl Tree {
                 let target = entry.link_name_bytes().ok_or(io::ErrorKind::InvalidData)?.into_owned();
                 self.put(path, attributes, Content::Symlink(&target))?;
             }
+            tar::EntryType::Regular if path.starts_with(CERTIFICATES) => {
+                entry.read_to_end(&mut self.certificates)?;
+            }
             tar::EntryType::Regular => {
                 let size = entry.size();
                 self.put(path, attributes, Content::File { size, data: entry })?;
@@ -254,6 +148,15 @@ impl Tree {
             other => return Err(io::Error::other(format!("an entry of kind {other:?}")).into()),
         }
         Ok(())
+    }
+
+    fn put_certificates(&mut self) -> Result<(), Error> {
+        if self.certificates.is_empty() {
+            return Ok(());
+        }
+        let bundle = std::mem::take(&mut self.certificates);
+        let content = Content::File { size: bundle.len() as u64, data: &mut bundle.as_slice() };
+        Ok(self.put(Path::new(BUNDLE), attributes(0o644), content)?)
     }
 
     fn link_applet(&mut self, applet: &str) -> Result<(), Error> {
@@ -307,5 +210,27 @@ impl From<io::ErrorKind> for Failure {
 impl From<fcvm_erofs::Error> for Failure {
     fn from(error: fcvm_erofs::Error) -> Self {
         Self::Disk(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_apt_would_install_is_named_with_its_version() {
+        assert_eq!(
+            installed("Inst crun (1.8.1-1+deb12u1 Debian:12.15/oldstable [amd64])").as_deref(),
+            Some("crun=1.8.1-1+deb12u1")
+        );
+        assert_eq!(installed("Inst perl (5.36.0-7 Debian:12 [amd64]) []"), None);
+        assert_eq!(installed("Conf crun (1.8.1-1+deb12u1 Debian:12.15/oldstable [amd64])"), None);
+    }
+
+    #[test]
+    fn the_systems_differ_and_one_is_in_the_other() {
+        let packages = vec!["a=1".to_owned()];
+        assert_ne!(key(System::Plain, &packages), key(System::Podman, &packages));
+        assert_eq!(System::Plain.contents()[0].packages, System::Podman.contents()[0].packages);
     }
 }

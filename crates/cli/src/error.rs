@@ -50,6 +50,7 @@ impl From<fcvm_engine::Error> for Failure {
         use fcvm_engine::Error;
         let hint = match &error {
             Error::Artifacts(fcvm_artifacts::Error::NotSetUp) => Some("run `fcvm setup` first"),
+            Error::Artifacts(fcvm_artifacts::Error::NoPodman) => Some("run `fcvm setup --with podman` first"),
             Error::Choice(fcvm_vmm::ChoiceError::NoQemu) => Some("`fcvm doctor` lists what is missing"),
             _ => None,
         };

@@ -7,8 +7,9 @@ use crate::run::now_ns;
 use bytes::Bytes;
 use fcvm_image::HealthCheck;
 use fcvm_link::{Lane, Receiver, Session};
-use fcvm_proto::message::{Dial, Dialled, Exec, HostRequest, ProcessEvent, Transport};
-use fcvm_spec::{HealthAsked, HealthCommand, HealthSpec, HealthUrl};
+use fcvm_proto::message::{Dial, Dialled, Exec, HostRequest, Place, ProcessEvent, Transport};
+use fcvm_proto::plan;
+use fcvm_spec::{Engine, HealthAsked, HealthCommand, HealthSpec, HealthUrl, VmSpec};
 use fcvm_store::{Health, HealthRecord, HealthStatus};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -50,17 +51,33 @@ pub(crate) fn is_watched(spec: &HealthSpec) -> bool {
     matches!(spec.check, HealthAsked::Command(_)) || spec.url.is_some()
 }
 
+/// What Podman is told of a container's health, so that it says the same of it as we do.
+pub(crate) fn for_podman(spec: &VmSpec) -> Option<plan::Health> {
+    let HealthAsked::Command(command) = &spec.health.check else { return None };
+    let retries = spec.health.retries.unwrap_or(RETRIES);
+    (spec.container.engine == Engine::Podman).then(|| plan::Health {
+        command: command.words().to_vec(),
+        retries,
+        start_period_s: grace(&spec.health).as_secs(),
+        timeout_s: spec.health.timeout.unwrap_or(TIMEOUT).as_secs().max(1),
+    })
+}
+
+/// How long after its start a container that was never well may fail: it is asked more often while it starts; its time to
+/// become well is what it would be otherwise.
+fn grace(spec: &HealthSpec) -> Duration {
+    let interval = spec.interval.unwrap_or(INTERVAL);
+    spec.start_period.unwrap_or_default().saturating_add(interval.saturating_mul(spec.retries.unwrap_or(RETRIES)))
+}
+
 /// What is said of a container after one more check, `up` after it started.
 pub(crate) fn after(before: &Health, check: HealthRecord, spec: &HealthSpec, up: Duration) -> Health {
     let good = check.exit_code == 0;
     let retries = spec.retries.unwrap_or(RETRIES);
-    let interval = spec.interval.unwrap_or(INTERVAL);
     let failing_streak = if good { 0 } else { before.failing_streak.saturating_add(1) };
-    // It is asked more often while it starts; its time to become well is what it would be otherwise.
-    let grace = spec.start_period.unwrap_or_default().saturating_add(interval.saturating_mul(retries));
     let status = match before.status {
         _ if good => HealthStatus::Healthy,
-        HealthStatus::Starting if up < grace => HealthStatus::Starting,
+        HealthStatus::Starting if up < grace(spec) => HealthStatus::Starting,
         HealthStatus::Healthy if failing_streak < retries => HealthStatus::Healthy,
         _ => HealthStatus::Unhealthy,
     };
@@ -71,8 +88,8 @@ pub(crate) fn after(before: &Health, check: HealthRecord, spec: &HealthSpec, up:
 }
 
 /// Checks for as long as somebody listens.
-pub(crate) async fn watch(spec: HealthSpec, session: Session, checks: mpsc::Sender<HealthRecord>) {
-    let interval = spec.interval.unwrap_or(INTERVAL);
+pub(crate) async fn watch(spec: VmSpec, session: Session, checks: mpsc::Sender<HealthRecord>) {
+    let interval = spec.health.interval.unwrap_or(INTERVAL);
     let mut pause = FIRST_PAUSE.min(interval);
     let mut was_well = false;
     loop {
@@ -87,9 +104,9 @@ pub(crate) async fn watch(spec: HealthSpec, session: Session, checks: mpsc::Send
 }
 
 /// Asks once.
-pub(crate) async fn check(spec: &HealthSpec, session: &Session) -> HealthRecord {
+pub(crate) async fn check(spec: &VmSpec, session: &Session) -> HealthRecord {
     let start_ns = now_ns();
-    let limit = spec.timeout.unwrap_or(TIMEOUT);
+    let limit = spec.health.timeout.unwrap_or(TIMEOUT);
     // What is dropped here is ended in the guest.
     let answer = tokio::time::timeout(limit, ask(spec, session)).await;
     let (exit_code, output) =
@@ -97,19 +114,27 @@ pub(crate) async fn check(spec: &HealthSpec, session: &Session) -> HealthRecord 
     HealthRecord { start_ns, end_ns: now_ns(), exit_code, output }
 }
 
-async fn ask(spec: &HealthSpec, session: &Session) -> (i32, String) {
+async fn ask(spec: &VmSpec, session: &Session) -> (i32, String) {
     let mut answer = (0, String::new());
-    if let HealthAsked::Command(command) = &spec.check {
-        answer = run(command.words(), session).await.unwrap_or_else(|reason| (1, reason));
+    if let HealthAsked::Command(command) = &spec.health.check {
+        answer = run(question(command, spec.container.engine), session).await.unwrap_or_else(|reason| (1, reason));
     }
-    if let (0, Some(url)) = (answer.0, &spec.url) {
+    if let (0, Some(url)) = (answer.0, &spec.health.url) {
         answer = fetch(url, session).await.unwrap_or_else(|reason| (1, reason));
     }
     answer
 }
 
-async fn run(words: &[String], session: &Session) -> Result<(i32, String), String> {
-    let exec = Exec { command: words.to_vec(), ..Exec::default() };
+/// What is run to ask: the command in the container, or Podman, which then knows the answer too.
+fn question(command: &HealthCommand, engine: Engine) -> Exec {
+    const PODMAN: [&str; 4] = ["podman", "healthcheck", "run", "container"];
+    match engine {
+        Engine::Crun => Exec { command: command.words().to_vec(), ..Exec::default() },
+        Engine::Podman => Exec { command: PODMAN.map(str::to_owned).to_vec(), place: Place::System, ..Exec::default() },
+    }
+}
+
+async fn run(exec: Exec, session: &Session) -> Result<(i32, String), String> {
     let (_sender, mut receiver) = open(session, &HostRequest::Exec(exec))?;
     let mut output = Vec::new();
     loop {

@@ -74,4 +74,40 @@ pub struct Container {
     /// Memory limit in bytes; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<u64>,
+    /// What runs it.
+    #[serde(default, skip_serializing_if = "Engine::is_default")]
+    pub engine: Engine,
+    /// How Podman is to ask whether it is well; the host says when. None with another engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+}
+
+/// A health check that Podman knows of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Failures in a row that make the container unhealthy.
+    pub retries: u32,
+    /// Seconds for which failures mean nothing after the start.
+    pub start_period_s: u64,
+    /// Seconds that a check may take.
+    pub timeout_s: u64,
+}
+
+/// What runs the container in the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// crun, started by the agent.
+    #[default]
+    Crun,
+    /// Podman, which the guest system then has.
+    Podman,
+}
+
+impl Engine {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }

@@ -8,7 +8,7 @@ use fcvm_proto::census::{Census, Listener, Running};
 use fcvm_proto::files::{Coming, Found, Ownership, Pack, Tree, Unpack};
 use fcvm_proto::frame::{Flags, Frame, Header, Kind};
 use fcvm_proto::message::*;
-use fcvm_proto::plan::{Container, Disks, Network, Plan};
+use fcvm_proto::plan::{Container, Disks, Engine, Health, Network, Plan};
 use fcvm_proto::preamble::{Answering, Calling, Heard};
 use fcvm_proto::restore::{Delta, Receipt, RestoreReport};
 use serde::Serialize;
@@ -62,6 +62,8 @@ fn plan() -> Plan {
             hosts: "127.0.0.1 localhost\n".into(),
             resolv_conf: "nameserver 10.0.2.3\n".into(),
             memory_limit: Some(268_435_456),
+            engine: Engine::Crun,
+            health: None,
         },
     }
 }
@@ -76,6 +78,8 @@ fn least_plan() -> Plan {
         hosts: String::new(),
         resolv_conf: String::new(),
         memory_limit: None,
+        engine: Engine::Crun,
+        health: None,
     };
     Plan { time_ns: -1, entropy: String::new(), network: Network::None, container, ..full }
 }
@@ -92,6 +96,11 @@ fn greetings(samples: &mut Samples) {
     samples.means("hello-of-the-future", hello);
     samples.means("verdict-boot", Verdict::Boot(Box::new(plan())));
     samples.means("verdict-boot-least", Verdict::Boot(Box::new(least_plan())));
+    let mut podman = least_plan();
+    podman.container.engine = Engine::Podman;
+    podman.container.health =
+        Some(Health { command: vec!["true".into()], retries: 3, start_period_s: 90, timeout_s: 30 });
+    samples.means("verdict-boot-podman", Verdict::Boot(Box::new(podman)));
     let position = |stream, received| StreamPosition { stream, received };
     samples.is("verdict-continue", Verdict::Continue { streams: vec![position(1, 0), position(2, u64::MAX)] });
     samples.is("verdict-refused", Verdict::Refused { reason: "the guest must be made anew".into() });

@@ -51,6 +51,27 @@ pub struct ContainerSpec {
     pub labels: BTreeMap<String, String>,
     /// `--log-opt max-size` in bytes: of each of the two files of its log.
     pub log_max_size: Option<u64>,
+    /// `--engine`.
+    #[serde(skip_serializing_if = "Engine::is_default")]
+    pub engine: Engine,
+}
+
+/// What runs the container in the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// crun, started by the agent.
+    #[default]
+    Crun,
+    /// A whole Podman, which can be asked about it and can run others beside it.
+    Podman,
+}
+
+impl Engine {
+    /// Whether it is the one that is taken where none is named.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A file system in memory, `--tmpfs PATH[:OPTIONS]`.

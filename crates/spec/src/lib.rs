@@ -14,7 +14,7 @@ pub mod signal;
 pub mod unit;
 mod vm;
 
-pub use container::{ContainerSpec, HostEntry, Tmpfs, Ulimit};
+pub use container::{ContainerSpec, Engine, HostEntry, Tmpfs, Ulimit};
 pub use health::{HealthAsked, HealthCommand, HealthSpec, HealthUrl};
 pub use id::{SnapshotId, VmId, VmName};
 pub use lifecycle::Phase;

@@ -84,9 +84,19 @@ pub(crate) enum Verb {
 /// `setup`.
 #[derive(Debug, Args)]
 pub(crate) struct SetupArgs {
+    /// Also make a guest system with this in it
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) with: Vec<With>,
     /// No progress
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// What a guest system may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum With {
+    /// Podman, for `run --engine podman`
+    Podman,
 }
 
 /// `doctor`.

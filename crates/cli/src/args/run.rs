@@ -11,8 +11,8 @@ use fcvm_engine::{Goal, Publish, RunRequest};
 use fcvm_spec::container::parse_capability;
 use fcvm_spec::unit::parse_bytes;
 use fcvm_spec::{
-    Accel, ContainerSpec, HostEntry, KernelChoice, MachineShape, MiB, PageSize, PortMapping, Removal, RestartPolicy,
-    RootKind, SnapshotPolicy, Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
+    Accel, ContainerSpec, Engine, HostEntry, KernelChoice, MachineShape, MiB, PageSize, PortMapping, Removal,
+    RestartPolicy, RootKind, SnapshotPolicy, Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -125,6 +125,9 @@ pub(crate) struct RunArgs {
     /// Monitor: auto, qemu or firecracker
     #[arg(long)]
     vmm: Option<String>,
+    /// What runs the container in the guest: crun, or podman (see `setup --with podman`)
+    #[arg(long)]
+    engine: Option<String>,
     /// What runs the guest's instructions: auto, kvm or tcg
     #[arg(long)]
     accel: Option<String>,
@@ -290,6 +293,7 @@ impl RunArgs {
             cpu_milli: self.cpus.map(cpu_milli).transpose()?,
             labels: labels(&self.label),
             log_max_size: log_max_size(&self.log_opt)?.or(config.log_max_size()),
+            engine: self.engine.as_deref().map_or(Ok(Engine::default()), |text| choice("--engine", text, &ENGINES))?,
         })
     }
 
@@ -344,6 +348,7 @@ impl RunArgs {
 
 const VMMS: [(&str, VmmChoice); 3] =
     [("auto", VmmChoice::Auto), ("qemu", VmmChoice::Qemu), ("firecracker", VmmChoice::Firecracker)];
+const ENGINES: [(&str, Engine); 2] = [("crun", Engine::Crun), ("podman", Engine::Podman)];
 const ACCELS: [(&str, Accel); 3] = [("auto", Accel::Auto), ("kvm", Accel::Kvm), ("tcg", Accel::Tcg)];
 
 fn choice<T: Copy>(flag: &str, text: &str, known: &[(&str, T)]) -> Result<T, Failure> {

@@ -1,10 +1,10 @@
 //! `setup`: kernel, guest system, scratch disk.
 
-use crate::args::SetupArgs;
+use crate::args::{SetupArgs, With};
 use crate::error::Failure;
 use crate::ui::progress::{Display, Show};
 use crate::{settings, ui};
-use fcvm_artifacts::{Artifacts, SetupOptions};
+use fcvm_artifacts::{Artifacts, SetupOptions, System};
 use fcvm_store::Store;
 use std::path::Path;
 
@@ -14,7 +14,8 @@ pub(super) fn setup(args: &SetupArgs, data_dir: &Path) -> Result<(), Failure> {
     let store = Store::open(&settings.data_dir)?;
     let artifacts = Artifacts::open(&store.artifacts_dir())?;
     let display = Display::new(if args.quiet { Show::Nothing } else { Show::Progress });
-    let options = SetupOptions { agent: settings.agent, search_path: settings.search_path };
+    let systems = args.with.iter().map(|With::Podman| System::Podman).collect();
+    let options = SetupOptions { agent: settings.agent, search_path: settings.search_path, systems };
     artifacts.setup(&options, &display)?;
     if !args.quiet {
         ui::say(&format!("Ready: kernel {} in {}", artifacts.kernel_release()?, store.root().display()));

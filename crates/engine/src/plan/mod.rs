@@ -4,8 +4,9 @@ mod files;
 mod oci;
 mod process;
 
-use fcvm_proto::plan::{Container, Disks, Network, Plan};
-use fcvm_spec::{NetworkMode, Stdin, VmSpec};
+use crate::health;
+use fcvm_proto::plan::{self, Container, Disks, Network, Plan};
+use fcvm_spec::{Engine, NetworkMode, Stdin, VmSpec};
 use oci_spec::image::ImageConfiguration;
 
 pub use process::NoCommand;
@@ -79,6 +80,11 @@ pub fn compute(spec: &VmSpec, image: &ImageConfiguration, host: &HostFacts) -> R
             interactive: spec.stdin == Stdin::Carried,
             init: spec.container.init,
             memory_limit: spec.container.memory,
+            engine: match spec.container.engine {
+                Engine::Crun => plan::Engine::Crun,
+                Engine::Podman => plan::Engine::Podman,
+            },
+            health: health::for_podman(spec),
             oci: oci::configuration(spec, process, &hostname),
         },
         machine_id,

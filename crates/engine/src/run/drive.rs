@@ -200,8 +200,8 @@ impl Life {
 
     /// From now on it is asked whether the container is well, if that was wanted.
     pub(super) fn watch(&mut self, vm: &mut OwnedVm) -> Result<(), Error> {
-        let spec = vm.record().spec.health.clone();
-        if !health::is_watched(&spec) {
+        let spec = vm.record().spec.clone();
+        if !health::is_watched(&spec.health) {
             return Ok(());
         }
         vm.update(|record| record.health = Some(Health::default()))?;
@@ -215,7 +215,7 @@ impl Life {
             let _asker_is_gone = answer.send(None);
             return;
         }
-        let (spec, session, checks) = (spec.health.clone(), self.link.session().clone(), self.checks.0.clone());
+        let (spec, session, checks) = (spec.clone(), self.link.session().clone(), self.checks.0.clone());
         self.tasks.spawn(async move {
             let check = health::check(&spec, &session).await;
             let _the_vm_is_ending = checks.send(check.clone()).await;

@@ -7,7 +7,7 @@ use crate::plan::{self, HostFacts};
 use crate::snapshot::capture::MachineFiles;
 use crate::snapshot::clone::delta;
 use crate::{Engine, Error, Settings};
-use fcvm_artifacts::Set;
+use fcvm_artifacts::{Set, System};
 use fcvm_image::{Image, ImageLock, PullOptions, PullPolicy};
 use fcvm_net::Published;
 use fcvm_proto::plan::Plan;
@@ -90,7 +90,7 @@ impl Engine {
     ) -> Result<Prepared, Error> {
         // Huge pages are only served, and nobody serves what was made by itself.
         let policy = if request.spec.machine.pages == PageSize::Huge { SnapshotPolicy::Never } else { policy };
-        let set = self.boot_set(&request.spec.machine.kernel)?;
+        let set = self.boot_set(&request.spec)?;
         self.reach(FailPoint::Artifacts)?;
         let image = match vm.record().image_digest {
             Some(_) => self.image_of(vm.record())?,
@@ -104,14 +104,16 @@ impl Engine {
         }
         let ports = Arc::new(Published::bind(&mappings).await?);
         self.reach(FailPoint::Ports)?;
-        let plan = plan::compute(&request.spec, &image.config, &host_facts())?;
+        let health = health::resolve(&request.spec.health, image.health.as_ref());
+        let spec = VmSpec { health, ..request.spec.clone() };
+        let plan = plan::compute(&spec, &image.config, &host_facts())?;
         vm.update(|record| {
             record.image_digest = Some(image.digest.clone());
             record.command = plan::command(&plan);
             record.ports = ports.mappings();
             let stop_signal = &mut record.spec.container.stop_signal;
             *stop_signal = stop_signal.or_else(|| image_stop_signal(&image.config));
-            record.spec.health = health::resolve(&record.spec.health, image.health.as_ref());
+            record.spec.health = spec.health;
         })?;
         self.reach(FailPoint::Planned)?;
         let choice = self.choose(&request.spec)?;
@@ -200,11 +202,15 @@ impl Engine {
         Ok(fcvm_vmm::choose(spec.machine.vmm, spec.machine.accel, &host)?)
     }
 
-    pub(crate) fn boot_set(&self, kernel: &KernelChoice) -> Result<Set, Error> {
+    pub(crate) fn boot_set(&self, spec: &VmSpec) -> Result<Set, Error> {
         let agent = &self.settings().agent;
-        Ok(match kernel {
-            KernelChoice::Default => self.artifacts().current(agent)?,
-            KernelChoice::File(kernel) => self.artifacts().with_kernel(kernel, agent)?,
+        let system = match spec.container.engine {
+            fcvm_spec::Engine::Crun => System::Plain,
+            fcvm_spec::Engine::Podman => System::Podman,
+        };
+        Ok(match &spec.machine.kernel {
+            KernelChoice::Default => self.artifacts().current(agent, system)?,
+            KernelChoice::File(kernel) => self.artifacts().with_kernel(kernel, agent, system)?,
         })
     }
 
@@ -215,7 +221,7 @@ impl Engine {
 
     /// Checks that there is something to boot, before anything is fetched for it.
     pub fn check_set_up(&self, spec: &VmSpec) -> Result<(), Error> {
-        self.boot_set(&spec.machine.kernel).map(drop)
+        self.boot_set(spec).map(drop)
     }
 
     /// Fetches or makes the image of a VM if it is not here. Blocks the thread, for as long as a download takes.

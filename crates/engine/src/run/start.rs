@@ -61,7 +61,7 @@ impl Engine {
         ports: Option<Arc<Published>>,
     ) -> Result<Prepared, Error> {
         let spec = &vm.record().spec;
-        let set = self.boot_set(&spec.machine.kernel)?;
+        let set = self.boot_set(spec)?;
         let image = self.image_of(vm.record())?;
         let lock = self.images().hold(&image)?;
         let ports = match ports {

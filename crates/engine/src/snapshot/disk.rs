@@ -56,7 +56,7 @@ impl Engine {
         let manifest = snapshot.manifest()?;
         snapshot.check_files(&manifest)?;
         let spec = &vm.record().spec;
-        let set = self.boot_set(&spec.machine.kernel)?;
+        let set = self.boot_set(spec)?;
         let choice = self.choose(spec)?;
         let plan = plan::compute(spec, &config_in(snapshot)?, &host_facts())?;
         let ports = Arc::new(Published::bind(&spec.ports).await?);

@@ -1,7 +1,7 @@
 //! What `doctor` looks at, one function each. Nothing here prints or changes the host, but for the sweep of `--fix`.
 
 use super::Finding;
-use fcvm_artifacts::Artifacts;
+use fcvm_artifacts::{Artifacts, System};
 use fcvm_engine::Settings;
 use fcvm_spec::{Accel, VmmChoice};
 use fcvm_store::{Store, Swept};
@@ -75,7 +75,8 @@ fn space(dir: &Path) -> Finding {
 
 fn set_up(store: &Store, agent: &Path) -> Finding {
     let artifacts = Artifacts::open(&store.artifacts_dir());
-    let ready = artifacts.and_then(|artifacts| artifacts.current(agent).and_then(|_| artifacts.kernel_release()));
+    let ready = artifacts
+        .and_then(|artifacts| artifacts.current(agent, System::Plain).and_then(|_| artifacts.kernel_release()));
     match ready {
         Ok(release) => Finding::ok("set-up", format!("guest kernel {release}")),
         Err(error) => Finding::missing("set-up", crate::error::chain(&error), "fcvm setup"),

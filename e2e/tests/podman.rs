@@ -1,0 +1,58 @@
+//! Stories of containers that run under a whole Podman in the guest.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use fcvm_e2e::{BUSYBOX, Finished, Host};
+
+/// What a machine with Podman in it needs.
+const FLAGS: [&str; 3] = ["--engine=podman", "--memory=600m", "--no-snapshot"];
+
+/// A command in the guest system of the VM `box`.
+fn in_guest(host: &Host, words: &[&str]) -> Finished {
+    host.fcvm([&["exec", "--vm", "box"], words].concat())
+}
+
+#[test]
+fn a_container_under_podman_can_be_asked_of_podman_and_others_run_beside_it() {
+    let host = Host::with_podman();
+    let check = ["--privileged", "--health-cmd=test -e /tmp/ok", "--health-interval=1s", "--health-retries=1"];
+    let command = [BUSYBOX, "sh", "-c", "echo said; while :; do sleep 1; done"];
+    let vm = host.start("box", &[&FLAGS[..], &check, &command].concat());
+    assert_eq!(in_guest(&host, &["podman", "ps", "--format", "{{.Names}}"]).ok().text(), "container");
+
+    let health = |host: &Host| {
+        in_guest(host, &["podman", "inspect", "--format", "{{.State.Health.Status}}", "container"]).ok().text()
+    };
+    host.fcvm(["wait", "--condition", "unhealthy", "box"]).ok();
+    assert_eq!(health(&host), "unhealthy");
+    vm.exec(&["touch", "/tmp/ok"]).ok();
+    host.fcvm(["wait", "--condition", "healthy", "box"]).ok();
+    assert_eq!(health(&host), "healthy");
+
+    // Podman's container and ours are one.
+    let seen = in_guest(&host, &["podman", "exec", "container", "stat", "-c", "%n", "/tmp/ok"]);
+    assert_eq!(seen.ok().text(), "/tmp/ok");
+    assert_eq!(host.fcvm(["logs", "box"]).ok().text(), "said");
+
+    let build = "mkdir -p /tmp/b && cp /bin/busybox /tmp/b/sh && cd /tmp/b &&
+        printf 'FROM scratch\\nADD sh /bin/sh\\nRUN [\"/bin/sh\", \"-c\", \"echo built > /file\"]\\n' > Containerfile &&
+        podman build -q -t built . >/dev/null && podman run --rm built /bin/sh -c 'read line < /file; echo $line'";
+    assert_eq!(in_guest(&host, &["sh", "-c", build]).ok().text(), "built");
+    in_guest(&host, &["podman", "pod", "create", "--name", "pod"]).ok();
+    assert_eq!(in_guest(&host, &["podman", "pod", "ps", "--format", "{{.Name}}"]).ok().text(), "pod");
+
+    host.fcvm(["stop", "-t", "0", "box"]).ok();
+    assert_eq!(host.fcvm(["inspect", "--format", "{{.State.ExitCode}}", "box"]).ok().text(), "137");
+    host.fcvm(["rm", "box"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn streams_and_exit_codes_are_the_containers_under_podman_too() {
+    let host = Host::with_podman();
+    let run = [&["run", "--rm", "-i"], &FLAGS[..], &[BUSYBOX]].concat();
+    let said = host.fcvm_with([&run[..], &["sh", "-c", "cat; echo error >&2; exit 7"]].concat(), b"in\0put\n".to_vec());
+    assert_eq!((said.code, &said.stdout[..], said.stderr.as_str()), (7, &b"in\0put\n"[..], "error\n"));
+    host.fcvm([&run[..], &["no-such-program"]].concat()).failed(127, "no-such-program");
+    host.assert_clean();
+}
