@@ -6,6 +6,7 @@
 mod boot;
 mod census;
 mod cgroup;
+mod changes;
 mod command;
 mod container;
 mod copy;
@@ -24,6 +25,7 @@ mod pump;
 mod reaper;
 mod serve;
 mod terminal;
+mod usage;
 mod user;
 mod wake;
 mod world;

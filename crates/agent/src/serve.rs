@@ -4,7 +4,7 @@ use crate::container::{self, Container};
 use crate::helper::Helpers;
 use crate::pump::{Carried, Process};
 use crate::reaper::Reaper;
-use crate::{census, copy, dial, exec, power, world};
+use crate::{census, changes, copy, dial, exec, power, usage, world};
 use anyhow::{Context, Result};
 use fcvm_link::{Incoming, Opened, Stream};
 use fcvm_proto::message::{Done, HostRequest, ProcessEvent, Time};
@@ -88,6 +88,9 @@ impl Guest {
                 let container = self.container.borrow().clone();
                 exec::serve(request, container.as_ref(), &self.helpers, &self.reaper, stream).await;
             }
+            Ok(HostRequest::Usage) => reply(stream, &usage::measure()).await,
+            Ok(HostRequest::Processes) => usage::answer_processes(self.container_pid(), stream).await,
+            Ok(HostRequest::Changes) => changes::answer(stream).await,
             Ok(HostRequest::Pack(request)) => copy::pack(request, self.container_pid(), stream).await,
             Ok(HostRequest::Unpack(request)) => {
                 let container = self.container.borrow().as_ref().map(|container| (container.pid, container.owner));

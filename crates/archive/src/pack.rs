@@ -59,7 +59,7 @@ impl Packable {
         is_directory(&self.stat)
     }
 
-    /// Packs it under this name.
+    /// Packs it under this name. Of a directory without a name only what is in it is packed.
     pub fn pack<W: Write>(self, name: &OsStr, holes: Holes, out: W) -> Result<W, Error> {
         let name = name.as_encoded_bytes().to_vec();
         let mut packing = Packing { writer: Writer::new(out), holes, links: HashMap::new(), buffer: vec![0; PIECE] };
@@ -102,7 +102,8 @@ impl<W: Write> Packing<W> {
                 continue;
             }
             let dir = level.entries.fd().map_err(failed)?.try_clone_to_owned().map_err(Error::Read)?;
-            let path = [level.path.as_slice(), b"/", name.to_bytes()].concat();
+            let slash = if level.path.is_empty() { &b""[..] } else { b"/" };
+            let path = [level.path.as_slice(), slash, name.to_bytes()].concat();
             let Some((dir, stat)) = self.node(dir, name, &path)? else { continue };
             if levels.len() == DEPTH_MAX {
                 return Err(Error::hostile(&path, format!("it is in more than {DEPTH_MAX} directories")));
@@ -113,9 +114,10 @@ impl<W: Write> Packing<W> {
     }
 
     fn enter(&mut self, dir: OwnedFd, stat: &Stat, path: Vec<u8>) -> Result<Level, Error> {
-        let name = [path.as_slice(), b"/"].concat();
-        let attributes = attributes(stat, xattrs(&dir));
-        self.head(&Entry::of(EntryKind::Directory, name, attributes))?;
+        if !path.is_empty() {
+            let name = [path.as_slice(), b"/"].concat();
+            self.head(&Entry::of(EntryKind::Directory, name, attributes(stat, xattrs(&dir))))?;
+        }
         let entries = Dir::new(dir).map_err(|error| Error::named("read", &path, error))?;
         Ok(Level { entries, path })
     }

@@ -98,17 +98,20 @@ impl Engine {
         first(joined(unpacking).await, heard)
     }
 
-    async fn copy_to_archive(&self, from: VmPath, mut to: Box<dyn Write + Send>) -> Result<Copied, Error> {
+    async fn copy_to_archive(&self, from: VmPath, to: Box<dyn Write + Send>) -> Result<Copied, Error> {
         let name = typed_name(&from.path).unwrap_or_else(|| TOP.to_owned());
-        let mut packed = self.pack(&from, &name, Holes::Filled).await?;
-        let (feed, mut reader) = blocking::reader();
-        let writing = spawn_blocking(move || {
-            std::io::copy(&mut reader, &mut to).and_then(|_| to.flush()).map_err(fcvm_archive::Error::Write)?;
-            Ok(Copied::default())
-        });
-        let heard = packed.last_word(&feed).await;
-        drop(feed);
-        first(joined(writing).await, heard)
+        write_out(self.pack(&from, &name, Holes::Filled).await?, to).await.map(|_| Copied::default())
+    }
+
+    /// Writes all files of a VM's container, without what is mounted over them, as a tar stream.
+    pub async fn export(&self, vm: &str, to: Box<dyn Write + Send>) -> Result<(), Error> {
+        let from = VmPath { vm: vm.to_owned(), path: "/".to_owned() };
+        self.pack_root(&from, to).await.map(drop)
+    }
+
+    /// Writes the same into a writer that is given back.
+    pub(crate) async fn pack_root<W: Write + Send + 'static>(&self, from: &VmPath, to: W) -> Result<W, Error> {
+        write_out(self.pack_tree(from, Tree::Root, "", Holes::Filled).await?, to).await
     }
 
     async fn copy_over(&self, from: VmPath, to: VmPath, manner: CopyManner) -> Result<Copied, Error> {
@@ -156,9 +159,12 @@ impl Engine {
     }
 
     async fn pack(&self, from: &VmPath, name: &str, holes: Holes) -> Result<Packed, Error> {
+        self.pack_tree(from, Tree::Container, name, holes).await
+    }
+
+    async fn pack_tree(&self, from: &VmPath, tree: Tree, name: &str, holes: Holes) -> Result<Packed, Error> {
         let client = connect(&self.store().find_vm(&from.vm)?, &from.vm).await?;
-        let request =
-            Pack { path: from.path.clone(), name: name.to_owned(), tree: Tree::Container, holes: holes == Holes::Told };
+        let request = Pack { path: from.path.clone(), name: name.to_owned(), tree, holes: holes == Holes::Told };
         let (sender, mut receiver) = client.open(&Command::Pack(request))?.split();
         let item = receiver.recv().await.map_err(refused)?.ok_or(Error::Lost)?;
         match item.message().map_err(nonsense)? {
@@ -240,6 +246,18 @@ impl Unpacking {
             Done::Failed(reason) => Err(Error::Refused(reason)),
         }
     }
+}
+
+/// Writes a stream out as it comes.
+async fn write_out<W: Write + Send + 'static>(mut packed: Packed, mut to: W) -> Result<W, Error> {
+    let (feed, mut reader) = blocking::reader();
+    let writing = spawn_blocking(move || {
+        std::io::copy(&mut reader, &mut to).and_then(|_| to.flush()).map_err(fcvm_archive::Error::Write)?;
+        Ok(to)
+    });
+    let heard = packed.last_word(&feed).await;
+    drop(feed);
+    first(joined(writing).await, heard)
 }
 
 /// What is to be copied, by what it is and how it was typed.

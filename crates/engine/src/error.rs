@@ -70,6 +70,14 @@ pub enum Error {
     /// The VM's owner answered with a sentence.
     #[error("{0}")]
     Refused(String),
+    /// A change of what is said about an image.
+    #[error("invalid change {change:?}: {reason}")]
+    Change {
+        /// The change.
+        change: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Neither end of a copy is in a VM.
     #[error("neither the source nor the destination is in a VM: one of them is to be VM:PATH")]
     NoVmToCopy,

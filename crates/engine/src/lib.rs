@@ -5,7 +5,9 @@
 
 pub mod attachment;
 mod cache;
+mod changes;
 mod clock;
+pub mod commit;
 mod control;
 pub mod copy;
 mod error;
@@ -16,12 +18,14 @@ pub mod plan;
 pub mod run;
 mod settings;
 pub mod snapshot;
+mod usage;
 
 pub use attachment::{Attachment, CHANNEL_DEPTH, Input, Output};
 pub use error::Error;
 pub use ops::{ExecOutcome, Remove, WaitFor};
 pub use run::{Goal, Publish, RunObserver, RunOutcome, RunRequest};
 pub use settings::Settings;
+pub use usage::{HostUsage, VmUsage};
 
 use fcvm_artifacts::Artifacts;
 use fcvm_image::Images;

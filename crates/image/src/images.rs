@@ -272,6 +272,17 @@ impl Images {
         Ok(fits.then_some(image))
     }
 
+    /// Makes an image of what a source on this machine resolved.
+    pub(crate) fn make_local(
+        &self,
+        transport: &dyn Transport,
+        resolved: &Resolved,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
+        self.make(transport, resolved, (Origin::Local, options), progress)
+    }
+
     /// Makes an image of what a source resolved, unless it is here, and names it.
     fn make(
         &self,

@@ -11,6 +11,7 @@
 //! by the `erofs` room; running them is the engine's business.
 
 mod arch;
+mod bundle;
 pub mod changes;
 mod convert;
 mod credentials;
@@ -30,6 +31,7 @@ mod registries;
 mod store;
 mod transport;
 
+pub use bundle::{Bundle, Layer, LayerWriter};
 pub use digest::{Digest, NotADigest};
 pub use directory::directory_key;
 pub use error::Error;

@@ -10,4 +10,5 @@ pub mod plan;
 pub mod preamble;
 pub mod restore;
 pub mod session;
+pub mod usage;
 pub mod version;

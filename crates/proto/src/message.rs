@@ -108,6 +108,12 @@ pub enum HostRequest {
     Census,
     /// Runs a command. Carries the same as [`HostRequest::Start`].
     Exec(Exec),
+    /// Asks what the container uses. The guest answers with one [`crate::usage::Usage`].
+    Usage,
+    /// Asks for the container's processes. The guest answers with [`crate::usage::Processes`] messages until it finishes.
+    Processes,
+    /// Asks what the container has written. The guest answers with [`crate::usage::Changes`] messages until it finishes.
+    Changes,
     /// Asks for files of the container. The guest answers with one [`crate::files::Found`], a tar stream on [`Lane::Data`],
     /// and [`Done`].
     Pack(Pack),

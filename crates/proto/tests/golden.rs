@@ -11,6 +11,7 @@ use fcvm_proto::message::*;
 use fcvm_proto::plan::{Container, Disks, Engine, Health, Network, Plan};
 use fcvm_proto::preamble::{Answering, Calling, Heard};
 use fcvm_proto::restore::{Delta, Receipt, RestoreReport};
+use fcvm_proto::usage::{Change, Changes, FileChange, Process, Processes, Usage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -174,9 +175,49 @@ fn requests(samples: &mut Samples) {
     samples.means("kill-least", HostRequest::Kill { signal: 9, all: false });
     samples.is("power-off", HostRequest::PowerOff);
     file_requests(samples);
+    samples.is("usage", HostRequest::Usage);
+    samples.is("processes", HostRequest::Processes);
+    samples.is("changes", HostRequest::Changes);
     let address = Some([192, 0, 2, 7].into());
     samples.is("echo", GuestRequest::Echo { address: [192, 0, 2, 1].into() });
     samples.is("connect", GuestRequest::Connect(Dial { protocol: Transport::Tcp, address, port: 443 }));
+}
+
+fn usage_answers(samples: &mut Samples) {
+    let usage = Usage {
+        cpu_ns: 1_500_000_000,
+        memory: 4096,
+        memory_limit: 1 << 29,
+        pids: 3,
+        net_in: 1,
+        net_out: 2,
+        disk_in: 512,
+        disk_out: 1024,
+    };
+    samples.is("usage-answer", usage);
+    let process = Process {
+        pid: 1,
+        ppid: 0,
+        system_pid: 77,
+        pgid: 77,
+        user: "root".into(),
+        group: "root".into(),
+        state: "S".into(),
+        nice: -5,
+        cpu: 12,
+        started: 321,
+        tty: "pts/0".into(),
+        virtual_kib: 4000,
+        resident_kib: 900,
+        name: "sh".into(),
+        command: "sh -c x".into(),
+    };
+    samples.is("processes-answer", Processes { uptime: 400, processes: vec![process] });
+    let change = |path: &str, change| FileChange { path: path.into(), change };
+    let changes = vec![change("/a", Change::Added), change("/etc", Change::Changed), change("/bin/x", Change::Deleted)];
+    samples.is("changes-answer", Changes { changes, failure: None });
+    let failure = Some("read /run/fcvm/scratch/upper: Input/output error".into());
+    samples.is("changes-failed", Changes { changes: Vec::new(), failure });
 }
 
 fn file_requests(samples: &mut Samples) {
@@ -201,6 +242,7 @@ fn answers(samples: &mut Samples) {
     let web = Listener { protocol: Transport::Tcp, address: [0, 0, 0, 0].into(), port: 80 };
     samples.is("census-answer", Census { processes: vec![sh], listeners: vec![web] });
     samples.means("census-least", Census::default());
+    usage_answers(samples);
     samples.is("found-file", Found::File);
     samples.is("found-directory", Found::Directory);
     samples.is("found-failed", Found::Failed("find \"/x\": No such file or directory".into()));
@@ -306,6 +348,7 @@ fn all_messages_have_samples(
         HostRequest::Attach | HostRequest::Quiesce | HostRequest::Clock { .. } | HostRequest::PowerOff => {}
         HostRequest::Census | HostRequest::Freeze | HostRequest::Thaw => {}
         HostRequest::Pack(_) | HostRequest::Unpack(_) => {}
+        HostRequest::Usage | HostRequest::Processes | HostRequest::Changes => {}
     }
     match session {
         SessionMessage::Park | SessionMessage::Parked => {}

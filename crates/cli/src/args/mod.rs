@@ -8,6 +8,7 @@ mod run;
 mod snapshot;
 mod streams;
 mod unsupported;
+mod watch;
 mod words;
 
 pub(crate) use copy::{CopyArgs, End};
@@ -22,6 +23,7 @@ pub(crate) use snapshot::{
     AsJson, ChildArgs, CloneArgs, CreateArgs, DiffArgs, ForkArgs, ListSnapshotsArgs, RemoveSnapshotsArgs, SnapshotVerb,
 };
 pub(crate) use streams::StreamArgs;
+pub(crate) use watch::{CommitArgs, DfArgs, ExportArgs, FileChangesArgs, PruneArgs, StatsArgs, SystemVerb, TopArgs};
 
 use crate::error::Failure;
 use clap::{Args, CommandFactory, Parser, Subcommand};

@@ -1,6 +1,6 @@
 //! Podman's verbs and their flags, but for `run`'s, which are in [`super::run`].
 
-use super::{CopyArgs, RunArgs, StreamArgs};
+use super::{CommitArgs, CopyArgs, ExportArgs, FileChangesArgs, RunArgs, StatsArgs, StreamArgs, SystemVerb, TopArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -28,6 +28,19 @@ pub(crate) enum PodmanVerb {
     Exec(ExecArgs),
     /// Copy files between VMs and here
     Cp(CopyArgs),
+    /// List what a container has changed of its image's files
+    Diff(FileChangesArgs),
+    /// Make an image of a container's files
+    Commit(CommitArgs),
+    /// Write a container's files as a tar archive
+    Export(ExportArgs),
+    /// List the processes of a container
+    Top(TopArgs),
+    /// Show what running VMs use
+    Stats(StatsArgs),
+    /// Show and free room on the disk
+    #[command(subcommand)]
+    System(SystemVerb),
     /// List VMs
     #[command(visible_alias = "list")]
     Ps(ListArgs),

@@ -61,7 +61,7 @@ const RUNNING: &[&str] = &["run", "exec"];
 const COMMANDS: &[(&[&str], &str)] = &[
     (&["init"], "a VM boots with its container; use start"),
     (
-        &["build", "commit", "push", "save", "import", "export", "tag", "untag", "manifest", "history"],
+        &["build", "push", "save", "import", "tag", "untag", "manifest", "history"],
         "images are only run here; make them with podman or buildah, and run them as containers-storage:NAME",
     ),
     (&["container", "image"], "use the verb alone, for example ps, inspect or images"),
@@ -71,7 +71,6 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["network"], "every VM has a network of its own; see --network and --publish of run"),
     (&["attach"], "terminals are not there yet; logs -f shows the output, exec -i runs a command"),
     (&["machine"], "every container has a machine of its own here"),
-    (&["system"], "use info, doctor or rmi --all"),
 ];
 
 /// Turns clap's error into ours. Help and version are no errors: they are printed, and the program ends well.

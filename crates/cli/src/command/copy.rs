@@ -1,15 +1,12 @@
 //! `cp`: files into VMs and out of them.
 
-use super::block_on;
+use super::{block_on, changes};
 use crate::args::{CopyArgs, End};
 use crate::error::Failure;
 use crate::{settings, ui};
 use fcvm_archive::Conflict;
 use fcvm_engine::copy::{CopyManner, Source, Target, VmPath};
 use fcvm_proto::files::Ownership;
-use std::fs::File;
-use std::io::IsTerminal;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Copies files.
@@ -26,7 +23,7 @@ pub(super) fn copy(args: CopyArgs, data_dir: &Path) -> Result<(), Failure> {
     let target = match End::parse(&args.target) {
         End::Vm(vm, path) => Target::Vm(vm_path(vm, path)?),
         End::Host(path) => Target::Host(path.into()),
-        End::Stream => Target::Archive(Box::new(output()?)),
+        End::Stream => Target::Archive(Box::new(changes::standard_output()?)),
     };
     let engine = settings::engine(data_dir)?;
     let copied = block_on(engine.copy(source, target, manner))??;
@@ -42,13 +39,4 @@ fn vm_path(vm: String, path: String) -> Result<VmPath, Failure> {
     }
     // As podman's: a path that is not absolute is one from the root.
     Ok(VmPath { vm, path })
-}
-
-/// Standard output without a buffer of its own.
-fn output() -> Result<File, Failure> {
-    let stdout = std::io::stdout();
-    if stdout.is_terminal() {
-        return Err(Failure::new("standard output is a terminal; an archive is written to a file or a pipe"));
-    }
-    Ok(File::from(stdout.as_fd().try_clone_to_owned()?))
 }

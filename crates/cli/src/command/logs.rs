@@ -14,8 +14,11 @@ pub(super) fn logs(args: &LogsArgs, data_dir: &Path) -> Result<(), Failure> {
     if args.follow && args.names.len() > 1 {
         return Err(Failure::new("--follow takes one VM"));
     }
-    let filter =
-        Filter { since: time(args.since.as_deref())?, until: time(args.until.as_deref())?, tail: tail(&args.tail)? };
+    let filter = Filter {
+        since: args.since.as_deref().map(moment).transpose()?,
+        until: args.until.as_deref().map(moment).transpose()?,
+        tail: tail(&args.tail)?,
+    };
     for name in &args.names {
         let vm = engine.store().find_vm(name)?;
         // As podman tells several apart: by id, or by name if that is asked for.
@@ -93,19 +96,18 @@ fn tail(text: &str) -> Result<Option<usize>, Failure> {
 }
 
 /// A time: RFC 3339, seconds since 1970, or a span before now such as `1h30m`.
-fn time(text: Option<&str>) -> Result<Option<Timestamp>, Failure> {
-    let Some(text) = text else { return Ok(None) };
+pub(super) fn moment(text: &str) -> Result<Timestamp, Failure> {
     if let Ok(time) = text.parse() {
-        return Ok(Some(time));
+        return Ok(time);
     }
     if let Ok(seconds) = text.parse::<i64>()
         && let Ok(time) = Timestamp::from_second(seconds)
     {
-        return Ok(Some(time));
+        return Ok(time);
     }
     let span: Option<jiff::SignedDuration> = text.parse().ok();
     let time = span.and_then(|span| Timestamp::now().checked_sub(span).ok());
-    time.map(Some).ok_or_else(|| {
+    time.ok_or_else(|| {
         Failure::new(format!("invalid time {text:?}: 2026-11-23T12:00:00Z or a span such as 10m is expected"))
     })
 }

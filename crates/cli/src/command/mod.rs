@@ -1,6 +1,8 @@
 //! What is done with a command line: one file a verb or a family of verbs.
 
 mod about;
+mod changes;
+mod commit;
 mod copy;
 mod doctor;
 mod exec;
@@ -14,6 +16,9 @@ mod papers;
 mod run;
 mod setup;
 mod snapshot;
+mod stats;
+mod system;
+mod top;
 mod vm;
 mod which;
 
@@ -61,6 +66,12 @@ fn podman(verb: PodmanVerb, flag: Option<PathBuf>) -> Result<ExitCode, Failure> 
         PodmanVerb::Healthcheck(HealthcheckVerb::Run { name }) => health::check(&name, data_dir),
         PodmanVerb::Exec(args) => exec::exec(args, data_dir),
         PodmanVerb::Cp(args) => done(copy::copy(args, data_dir)),
+        PodmanVerb::Diff(args) => done(changes::diff(&args, data_dir)),
+        PodmanVerb::Commit(args) => done(commit::commit(args, data_dir)),
+        PodmanVerb::Export(args) => done(changes::export(&args, data_dir)),
+        PodmanVerb::Top(args) => top::top(&args, data_dir),
+        PodmanVerb::Stats(args) => done(stats::stats(&args, data_dir)),
+        PodmanVerb::System(verb) => done(system::system(&verb, data_dir)),
         PodmanVerb::Ps(args) => done(list::ps(&args, data_dir)),
         PodmanVerb::Logs(args) => done(logs::logs(&args, data_dir)),
         PodmanVerb::Stop(args) => vm::stop(args, data_dir),

@@ -20,6 +20,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Command {
     /// Runs a command in the VM; the stream carries what `HostRequest::Exec` carries.
     Exec(Exec),
+    /// Asks what the container uses; answered with a `Usage`.
+    Usage,
+    /// Asks for the container's processes; the stream carries what `HostRequest::Processes` carries.
+    Processes,
+    /// Asks what the container has written; the stream carries what `HostRequest::Changes` carries.
+    Changes,
     /// Asks for files of the container; the stream carries what `HostRequest::Pack` carries.
     Pack(Pack),
     /// Gives files to the container; the stream carries what `HostRequest::Unpack` carries.

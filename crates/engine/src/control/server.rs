@@ -121,6 +121,9 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
     let guest = progress.borrow_and_update().guest.clone();
     match command {
         Ok(Command::Exec(exec)) => forward(opened.stream, guest, &HostRequest::Exec(exec)).await,
+        Ok(Command::Usage) => forward(opened.stream, guest, &HostRequest::Usage).await,
+        Ok(Command::Processes) => forward(opened.stream, guest, &HostRequest::Processes).await,
+        Ok(Command::Changes) => forward(opened.stream, guest, &HostRequest::Changes).await,
         Ok(Command::Pack(request)) => forward(opened.stream, guest, &HostRequest::Pack(request)).await,
         Ok(Command::Unpack(request)) => forward(opened.stream, guest, &HostRequest::Unpack(request)).await,
         Ok(Command::Kill { signal, all }) => forward(opened.stream, guest, &HostRequest::Kill { signal, all }).await,

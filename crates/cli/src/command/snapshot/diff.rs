@@ -56,9 +56,9 @@ fn lines(found: &Difference) -> Vec<String> {
             Change::Changed => 'C',
             Change::Deleted => 'D',
         };
-        lines.push(format!("{letter} {}", visible(&file.path.to_string_lossy())));
+        lines.push(format!("{letter} {}", ui::visible(&file.path.to_string_lossy())));
     }
-    let process = |process: &Running| format!("process {} {}", process.pid, visible(&process.command));
+    let process = |process: &Running| format!("process {} {}", process.pid, ui::visible(&process.command));
     lines.extend(both(found.processes.as_ref(), "processes", process));
     lines.extend(both(found.listeners.as_ref(), "listening sockets", listener));
     lines.extend(found.memory.map(|Differing { differing, of }| {
@@ -79,13 +79,6 @@ fn listener(listener: &Listener) -> String {
         Transport::Udp => "udp",
     };
     format!("listens {protocol} {}", SocketAddr::new(listener.address, listener.port))
-}
-
-/// Names are the container's: they are not to speak to our user's terminal.
-fn visible(text: &str) -> String {
-    let escape =
-        |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() };
-    text.chars().map(escape).collect()
 }
 
 #[cfg(test)]
