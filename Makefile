@@ -4,6 +4,7 @@
 #   make test                     everything, virtual machines included
 #   make test FILTER=exec STREAM=1   a part of it with live output
 #   make test-unit                what needs no VM
+#   make test-firecracker         what needs VMs, under a Firecracker that FCVM_FIRECRACKER_BIN names
 #   make install PREFIX=/usr/local
 
 SHELL := /bin/bash
@@ -19,7 +20,7 @@ AGENT := target/$(AGENT_TARGET)/release/fcvm-agent
 FCVM := target/release/fcvm
 NEXTEST := cargo nextest run --cargo-quiet $(if $(STREAM),--no-capture,)
 
-.PHONY: demo build agent test test-unit lint check-arch deps deps-test install check-stack bench clean
+.PHONY: demo build agent test test-unit test-firecracker lint check-arch deps deps-test install check-stack bench clean
 
 demo: deps build
 	@scripts/demo
@@ -42,6 +43,12 @@ test: deps-test build
 
 test-unit:
 	$(NEXTEST) --locked --workspace --exclude fcvm-e2e $(if $(FILTER),-E 'test($(FILTER))',)
+
+# The stories under Firecracker, on an emulated host with KVM: FCVM_FIRECRACKER_BIN=/path/to/firecracker make test-firecracker
+test-firecracker: deps-test build
+	@mkdir -p target/e2e
+	FCVM_AGENT_BIN=$(abspath $(AGENT)) $(FCVM) --data-dir target/e2e setup
+	scripts/test-firecracker $(if $(FILTER),'(package(fcvm-e2e) | binary(contract)) & test($(FILTER))',)
 
 lint:
 	cargo fmt --all --check
