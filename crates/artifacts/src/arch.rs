@@ -13,10 +13,3 @@ pub(crate) const ELF_MACHINE: u16 = 62;
 /// The machine in the head of an ELF program: `EM_AARCH64`.
 #[cfg(target_arch = "aarch64")]
 pub(crate) const ELF_MACHINE: u16 = 183;
-
-/// The monitor's program and package.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const MONITOR: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
-/// The monitor's program and package.
-#[cfg(target_arch = "aarch64")]
-pub(crate) const MONITOR: (&str, &str) = ("qemu-system-aarch64", "qemu-system-arm");

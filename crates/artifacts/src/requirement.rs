@@ -1,6 +1,5 @@
-//! What the host must have, for `fcvm doctor`.
+//! What the host must have beside a monitor, for `fcvm doctor`.
 
-use crate::arch;
 use std::path::PathBuf;
 
 /// A program that something needs.
@@ -18,9 +17,7 @@ pub struct Requirement {
 
 /// Lists the programs that `fcvm` uses.
 pub fn requirements(search_path: &[PathBuf]) -> Vec<Requirement> {
-    let (monitor, monitor_package) = arch::MONITOR;
     let wanted = [
-        (monitor, monitor_package, "running VMs"),
         ("apt-get", "apt", "set-up"),
         ("apt-cache", "apt", "set-up"),
         ("dpkg-deb", "dpkg", "set-up"),

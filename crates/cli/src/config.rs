@@ -9,6 +9,7 @@
 //! cpus = 2
 //! network = "none"
 //! vmm = "qemu"
+//! firecracker = "/opt/firecracker/firecracker"
 //! accel = "tcg"
 //!
 //! [log]
@@ -42,6 +43,7 @@ pub(crate) struct RunDefaults {
     #[serde(deserialize_with = "parsed")]
     pub(crate) network: Option<NetworkMode>,
     pub(crate) vmm: Option<VmmChoice>,
+    pub(crate) firecracker: Option<PathBuf>,
     pub(crate) accel: Option<Accel>,
 }
 
@@ -93,6 +95,7 @@ impl Config {
                 cpus: run.cpus.or(below.cpus),
                 network: run.network.or(below.network),
                 vmm: run.vmm.or(below.vmm),
+                firecracker: run.firecracker.or(below.firecracker),
                 accel: run.accel.or(below.accel),
             },
             log: Log { max_size: self.log.max_size.or(other.log.max_size) },
@@ -122,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_file_says_what_is_wanted() {
-        let text = "data_dir = '/srv'\n[run]\nmemory = '1g'\ncpus = 2\nnetwork = 'none'\nvmm = 'qemu'\naccel = 'tcg'\n[log]\nmax_size = '1m'\n";
+        let text = "data_dir = '/srv'\n[run]\nmemory = '1g'\ncpus = 2\nnetwork = 'none'\nvmm = 'qemu'\nfirecracker = '/opt/fc'\naccel = 'tcg'\n[log]\nmax_size = '1m'\n";
         let config = Config::parse(Path::new("x"), text).unwrap();
         assert_eq!((config.data_dir.as_deref(), config.log_max_size()), (Some(Path::new("/srv")), Some(1 << 20)));
         let run = RunDefaults {
@@ -130,6 +133,7 @@ mod tests {
             cpus: Some(2.0),
             network: Some(NetworkMode::None),
             vmm: Some(VmmChoice::Qemu),
+            firecracker: Some("/opt/fc".into()),
             accel: Some(Accel::Tcg),
         };
         assert_eq!(config.run, run);

@@ -31,6 +31,7 @@ fn bad_input_ends_with_podmans_code_and_one_sentence() {
     for (args, code) in [
         (&["run", "--no-such-flag", "img"][..], 125),
         (&["run"], 125),
+        (&["run", "--firecracker", "/no/such/file", "img"], 125),
         (&["exec", "nobody"], 125),
         (&["exec", "nobody", "true"], 125),
         (&["rm", "nobody"], 1),

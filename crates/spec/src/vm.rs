@@ -65,6 +65,9 @@ pub struct MachineShape {
     pub kernel: KernelChoice,
     /// Which monitor.
     pub vmm: VmmChoice,
+    /// The Firecracker that was named; otherwise one is looked for.
+    #[serde(default)]
+    pub firecracker: Option<PathBuf>,
     /// What runs the guest's instructions.
     pub accel: Accel,
 }
@@ -86,6 +89,7 @@ impl Default for MachineShape {
             pages: PageSize::default(),
             kernel: KernelChoice::default(),
             vmm: VmmChoice::default(),
+            firecracker: None,
             accel: Accel::default(),
         }
     }

@@ -29,6 +29,8 @@ pub struct Features {
     pub huge_pages: bool,
     /// The most disks that a machine may have.
     pub disks: usize,
+    /// The most processors that a machine may have.
+    pub cpus: u8,
 }
 
 impl Backend {
@@ -112,9 +114,13 @@ pub struct Choice {
 pub enum ChoiceError {
     /// Firecracker was asked for.
     #[error(
-        "Firecracker was not found; put `firecracker` into the PATH or name it with FCVM_FIRECRACKER_BIN, or use --vmm qemu"
+        "Firecracker was not found; put `firecracker` into the PATH or name it with --firecracker or FCVM_FIRECRACKER_BIN, \
+         or use --vmm qemu"
     )]
     NoFirecracker,
+    /// Firecracker was asked for, but what there is cannot be driven.
+    #[error("{0}; another one is named with --firecracker or FCVM_FIRECRACKER_BIN, or use --vmm qemu")]
+    UnsupportedFirecracker(firecracker::Unsupported),
     /// Firecracker was asked for, but runs nothing here.
     #[error("Firecracker needs KVM: {reason}; use --vmm qemu or auto")]
     FirecrackerWithoutKvm {
@@ -135,21 +141,33 @@ pub enum ChoiceError {
 /// Decides, from what was asked and what the host has.
 pub fn choose(vmm: VmmChoice, accel: Accel, host: &Probe) -> Result<Choice, ChoiceError> {
     let (accel, why) = choose_accelerator(accel, &host.acceleration)?;
-    let firecracker = || host.firecracker.clone().map(Backend::Firecracker);
     let qemu = || host.qemu.clone().map(Backend::Qemu).ok_or(ChoiceError::NoQemu);
     let (backend, how) = match (vmm, accel) {
         (VmmChoice::Firecracker, Accelerator::Tcg) => return Err(ChoiceError::FirecrackerWithoutKvm { reason: why }),
         (VmmChoice::Firecracker, Accelerator::Kvm) => {
-            (firecracker().ok_or(ChoiceError::NoFirecracker)?, "Firecracker was asked for")
+            let firecracker = host.firecracker.clone().ok_or(ChoiceError::NoFirecracker)?;
+            let version = firecracker.supported().map_err(ChoiceError::UnsupportedFirecracker)?;
+            let how = format!("Firecracker {version} was asked for");
+            (Backend::Firecracker(firecracker), how)
         }
-        (VmmChoice::Qemu, _) => (qemu()?, "QEMU was asked for"),
-        (VmmChoice::Auto, Accelerator::Tcg) => (qemu()?, "QEMU is the monitor that needs no KVM"),
-        (VmmChoice::Auto, Accelerator::Kvm) => match firecracker() {
-            Some(firecracker) => (firecracker, "Firecracker is there"),
-            None => (qemu()?, "QEMU is the monitor that there is"),
-        },
+        (VmmChoice::Qemu, _) => (qemu()?, "QEMU was asked for".to_owned()),
+        (VmmChoice::Auto, Accelerator::Tcg) => (qemu()?, "QEMU is the monitor that needs no KVM".to_owned()),
+        (VmmChoice::Auto, Accelerator::Kvm) => best_with_kvm(host, qemu)?,
     };
     Ok(Choice { backend, accel, reason: format!("{how}; {why}.") })
+}
+
+fn best_with_kvm(
+    host: &Probe,
+    qemu: impl FnOnce() -> Result<Backend, ChoiceError>,
+) -> Result<(Backend, String), ChoiceError> {
+    let Some(firecracker) = &host.firecracker else {
+        return Ok((qemu()?, "QEMU is the monitor that there is".to_owned()));
+    };
+    match firecracker.supported() {
+        Ok(version) => Ok((Backend::Firecracker(firecracker.clone()), format!("Firecracker {version} is there"))),
+        Err(reason) => Ok((qemu()?, format!("QEMU is taken because {reason}"))),
+    }
 }
 
 fn choose_accelerator(asked: Accel, host: &Acceleration) -> Result<(Accelerator, String), ChoiceError> {
@@ -181,7 +199,12 @@ mod tests {
     }
 
     fn with_firecracker(host: Probe) -> Probe {
-        Probe { firecracker: Some(Firecracker { program: "/usr/bin/firecracker".into() }), ..host }
+        with_version("1.16.1", host)
+    }
+
+    fn with_version(version: &str, host: Probe) -> Probe {
+        let version = firecracker::Version::parse(version);
+        Probe { firecracker: Some(Firecracker { program: "/usr/bin/firecracker".into(), version }), ..host }
     }
 
     #[test]
@@ -221,7 +244,7 @@ mod tests {
         let reason = |host: &Probe| choose(VmmChoice::Auto, Auto, host).unwrap().reason;
         let without = "QEMU is the monitor that needs no KVM; software emulation, because it is paravirtual.";
         assert_eq!(reason(&paravirtual()), without);
-        let with = "Firecracker is there; KVM works on this host.";
+        let with = "Firecracker 1.16.1 is there; KVM works on this host.";
         assert_eq!(reason(&with_firecracker(host(Acceleration::Hardware))), with);
     }
 
@@ -234,6 +257,14 @@ mod tests {
         for accel in [Auto, Tcg] {
             let without_kvm = refused(VmmChoice::Firecracker, accel, &host);
             assert!(without_kvm.contains("needs KVM") && without_kvm.contains("--vmm qemu"), "{without_kvm}");
+        }
+        for (version, words) in [("1.14.4", "1.15 is the oldest"), ("nonsense", "does not say that it is Firecracker")]
+        {
+            let host = with_version(version, super::tests::host(Acceleration::Hardware));
+            let old = refused(VmmChoice::Firecracker, Auto, &host);
+            assert!(old.contains(words) && old.contains("--firecracker") && old.contains("--vmm qemu"), "{old}");
+            let taken = choose(VmmChoice::Auto, Auto, &host).unwrap();
+            assert!(taken.to_string() == "qemu kvm" && taken.reason.contains(words), "{taken:?}");
         }
         let bare = Probe { qemu: None, ..paravirtual() };
         let refused = refused(VmmChoice::Auto, Auto, &bare);

@@ -15,7 +15,7 @@ use fcvm_spec::{
     RestartPolicy, RootKind, SnapshotPolicy, Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
 };
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `run`.
 #[derive(Debug, Args)]
@@ -128,6 +128,9 @@ pub(crate) struct RunArgs {
     /// What runs the container in the guest: crun, or podman (see `setup --with podman`)
     #[arg(long)]
     engine: Option<String>,
+    /// The Firecracker to use [default: FCVM_FIRECRACKER_BIN, or the one in the PATH]
+    #[arg(long, value_name = "FILE")]
+    firecracker: Option<PathBuf>,
     /// What runs the guest's instructions: auto, kvm or tcg
     #[arg(long)]
     accel: Option<String>,
@@ -338,6 +341,12 @@ impl RunArgs {
                 Some(text) => choice("--vmm", text, &VMMS)?,
                 None => defaults.vmm.unwrap_or_default(),
             },
+            firecracker: self
+                .firecracker
+                .as_ref()
+                .or(defaults.firecracker.as_ref())
+                .map(|file| program(file))
+                .transpose()?,
             accel: match &self.accel {
                 Some(text) => choice("--accel", text, &ACCELS)?,
                 None => defaults.accel.unwrap_or_default(),
@@ -355,6 +364,11 @@ fn choice<T: Copy>(flag: &str, text: &str, known: &[(&str, T)]) -> Result<T, Fai
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     let found = known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
     found.ok_or_else(|| Failure::new(format!("invalid {flag} {text:?}: it is one of {}", names.join(", "))))
+}
+
+/// A program by its absolute path: owners and clones have other working directories.
+fn program(file: &Path) -> Result<PathBuf, Failure> {
+    file.canonicalize().map_err(|error| Failure::new(format!("find {}: {error}", file.display())))
 }
 
 fn cpu_milli(cpus: f64) -> Result<u32, Failure> {

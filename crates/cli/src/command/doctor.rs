@@ -1,6 +1,10 @@
-//! `doctor`: what this host can do, what is missing, and the command that mends it. The checks are in [`checks`].
+//! `doctor`: what this host can do, what is missing, and the command that mends it. The checks are in [`checks`]
+//! and [`monitor`].
 
 mod checks;
+mod monitor;
+
+pub(super) use monitor::HOW_TO_OBTAIN_FIRECRACKER;
 
 use crate::args::DoctorArgs;
 use crate::error::Failure;
@@ -53,7 +57,7 @@ pub(super) fn doctor(args: &DoctorArgs, data_dir: &Path) -> Result<ExitCode, Fai
     findings.push(checks::agent(&settings.agent));
     findings.extend(checks::data(&settings, args.fix));
     let host = Probe::of_host(&settings.search_path, settings.firecracker.as_deref());
-    findings.push(checks::monitor(&host));
+    findings.extend(monitor::monitors(&host));
     findings.push(checks::isolation(&host));
     findings.push(checks::jail(&settings.entrance()));
     findings.push(checks::network());

@@ -198,7 +198,8 @@ impl Engine {
     /// Decides on monitor and accelerator.
     pub(crate) fn choose(&self, spec: &VmSpec) -> Result<Choice, Error> {
         let Settings { search_path, firecracker, .. } = self.settings();
-        let host = Probe::of_host(search_path, firecracker.as_deref());
+        let firecracker = spec.machine.firecracker.as_ref().or(firecracker.as_ref());
+        let host = Probe::of_host(search_path, firecracker.map(PathBuf::as_path));
         Ok(fcvm_vmm::choose(spec.machine.vmm, spec.machine.accel, &host)?)
     }
 

@@ -6,7 +6,7 @@ use super::files::{self, Ours};
 use super::pager::{Handover, Supervised};
 use super::pages;
 use super::workspace::{self, Workspace};
-use super::{Control, FEATURES, Firecracker, OLDEST, saved};
+use super::{Control, FEATURES, Firecracker, saved};
 use crate::control::failed;
 use crate::process::{Process, host, pair};
 use crate::{Accelerator, Error, Line, Machine, MachineSpec, Memory, Origin, Saved};
@@ -65,8 +65,8 @@ pub(crate) async fn boot(firecracker: &Firecracker, spec: &MachineSpec, entrance
 fn check(spec: &MachineSpec) -> Result<(), Error> {
     let reason = if spec.disks.len() > FEATURES.disks {
         format!("it takes {} disks at most", FEATURES.disks)
-    } else if spec.cpus == 0 {
-        "a machine has one processor at least".to_owned()
+    } else if spec.cpus == 0 || spec.cpus > FEATURES.cpus {
+        format!("a machine has from 1 to {} processors", FEATURES.cpus)
     } else if spec.choice.accel != Accelerator::Kvm {
         "it needs KVM".to_owned()
     } else if let Some(reason) = pages::refusal(spec) {
@@ -111,7 +111,6 @@ async fn bring_up(
     let silent = |_| Error::Silent { monitor: MONITOR, seconds: PATIENCE.as_secs() };
     let version = tokio::time::timeout(PATIENCE, first_answer(&control.api)).await.map_err(silent)?;
     control.version = version.map_err(failed::<ApiError>("greet"))?;
-    supported(&control.version)?;
     match &spec.origin {
         Origin::Boot { .. } => {
             for call in command::boot(spec) {
@@ -129,19 +128,6 @@ async fn first_answer(api: &Api) -> Result<String, ApiError> {
     Ok(answer["firecracker_version"].as_str().unwrap_or_default().to_owned())
 }
 
-fn supported(version: &str) -> Result<(), Error> {
-    let mut numbers = version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    let found = numbers.next().zip(numbers.next());
-    if found.is_some_and(|found| found >= OLDEST) {
-        return Ok(());
-    }
-    let (major, minor) = OLDEST;
-    let reason = format!(
-        "it is version {version:?} and {major}.{minor} is the oldest that is supported; update it, or use --vmm qemu"
-    );
-    Err(Error::Unsupported { monitor: MONITOR, reason })
-}
-
 /// How long a Firecracker that refused a call may take to end, if it ends at all.
 const LAST_BREATH: Duration = Duration::from_secs(1);
 
@@ -152,20 +138,4 @@ async fn explain(error: Error, process: &mut Process) -> Error {
     }
     let _its_end_comes_with_the_process = tokio::time::timeout(LAST_BREATH, process.ended()).await;
     error
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_below_the_oldest_are_refused_and_what_is_no_version_too() {
-        for version in ["1.15.0", "1.15.1", "1.17.0-dev", "2.0.0"] {
-            supported(version).unwrap();
-        }
-        for version in ["1.14.4", "0.99.1", "", "1", "nonsense", "v1.16.0"] {
-            let refused = supported(version).unwrap_err().to_string();
-            assert!(refused.contains("1.15 is the oldest") && refused.contains("--vmm qemu"), "{refused}");
-        }
-    }
 }

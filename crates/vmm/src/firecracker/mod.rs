@@ -13,12 +13,14 @@ mod files;
 mod pager;
 mod pages;
 mod saved;
+mod version;
 mod workspace;
 
 pub use api::ApiError;
 pub(crate) use boot::boot;
 pub(crate) use control::Control;
 pub(crate) use pager::Supervised;
+pub use version::{Unsupported, Version};
 
 use crate::Features;
 use std::path::{Path, PathBuf};
@@ -26,23 +28,34 @@ use std::path::{Path, PathBuf};
 /// The program's name.
 pub const PROGRAM: &str = "firecracker";
 
-/// The oldest version that is driven, by major and minor number: before it a second save of a machine with more than
-/// 3 GiB could lose pages.
-pub const OLDEST: (u32, u32) = (1, 15);
-
 /// What Firecracker can do. It has 17 virtio devices at most; link and entropy take two.
-pub const FEATURES: Features = Features { software_emulation: false, snapshots: true, huge_pages: true, disks: 15 };
+pub const FEATURES: Features =
+    Features { software_emulation: false, snapshots: true, huge_pages: true, disks: 15, cpus: 32 };
 
 /// Firecracker, installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Firecracker {
     /// The program, without symbolic links.
     pub program: PathBuf,
+    /// What it says that it is; nothing if that is something else.
+    pub version: Option<Version>,
 }
 
-/// Takes the Firecracker that is named, or looks for one in these directories, in their order.
+impl Firecracker {
+    /// Returns its version, or why it is not driven.
+    pub fn supported(&self) -> Result<&Version, Unsupported> {
+        match &self.version {
+            Some(version) if version.is_at_least(Version::OLDEST) => Ok(version),
+            Some(version) => Err(Unsupported::Old { found: version.clone() }),
+            None => Err(Unsupported::Unknown { program: self.program.clone() }),
+        }
+    }
+}
+
+/// Takes the Firecracker that is named, or looks for one in these directories, in their order, and asks it for its version.
 pub fn find(named: Option<&Path>, search_path: &[PathBuf]) -> Option<Firecracker> {
     let found = search_path.iter().map(|directory| directory.join(PROGRAM));
     let mut candidates = named.map(Path::to_owned).into_iter().chain(found.filter(|_| named.is_none()));
-    candidates.find_map(|path| crate::probe::executable(&path)).map(|program| Firecracker { program })
+    let program = candidates.find_map(|path| crate::probe::executable(&path))?;
+    Some(Firecracker { version: Version::of(&program), program })
 }

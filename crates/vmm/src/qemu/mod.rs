@@ -26,7 +26,8 @@ use std::path::PathBuf;
 pub const PACKAGE: &str = arch::PACKAGE;
 
 /// What QEMU can do here. `microvm` has eight virtio-mmio transports on every host; link and entropy take two.
-pub const FEATURES: Features = Features { software_emulation: true, snapshots: true, huge_pages: false, disks: 6 };
+pub const FEATURES: Features =
+    Features { software_emulation: true, snapshots: true, huge_pages: false, disks: 6, cpus: 64 };
 
 /// QEMU, installed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 use super::Finding;
 use fcvm_artifacts::{Artifacts, System};
 use fcvm_engine::Settings;
-use fcvm_spec::{Accel, VmmChoice};
 use fcvm_store::{Store, Swept};
 use fcvm_sys::jail::Isolation;
 use fcvm_sys::kvm::Acceleration;
@@ -109,15 +108,6 @@ pub(super) fn isolation(host: &Probe) -> Finding {
     judge(&host.acceleration)
 }
 
-/// Which monitor a VM gets here, and why.
-pub(super) fn monitor(host: &Probe) -> Finding {
-    const WHAT: &str = "monitor";
-    match fcvm_vmm::choose(VmmChoice::Auto, Accel::Auto, host) {
-        Ok(choice) => Finding::ok(WHAT, format!("{choice}: {}", choice.reason)),
-        Err(error) => Finding::note(WHAT, error.to_string(), None),
-    }
-}
-
 fn judge(acceleration: &Acceleration) -> Finding {
     const WHAT: &str = "isolation";
     const EMULATION: &str = "software emulation (TCG), a weaker boundary than the processor's, and slower";
@@ -169,7 +159,8 @@ pub(super) fn network() -> Finding {
     Finding::ok("network", ways)
 }
 
-fn as_root(command: &str) -> String {
+/// A command that root runs.
+pub(super) fn as_root(command: &str) -> String {
     if rustix::process::geteuid().is_root() { command.to_owned() } else { format!("sudo {command}") }
 }
 
@@ -181,7 +172,7 @@ mod tests {
     #[test]
     fn a_host_without_programs_lacks_each_and_is_told_its_package() {
         let findings = programs(&[]);
-        assert!(findings.len() >= 4);
+        assert!(findings.len() >= 3);
         for finding in findings {
             assert_eq!(finding.status, Status::Missing, "{finding:?}");
             assert!(finding.mend.is_some_and(|mend| mend.contains("apt-get install ")));

@@ -4,7 +4,7 @@ use crate::{Accelerator, Backend, Choice, Disk, Saved};
 use fcvm_spec::MiB;
 
 fn spec(origin: Origin) -> MachineSpec {
-    let backend = Backend::Firecracker(Firecracker { program: "/usr/bin/firecracker".into() });
+    let backend = Backend::Firecracker(Firecracker { program: "/usr/bin/firecracker".into(), version: None });
     let disk = |access| Disk { path: "/x".into(), access };
     MachineSpec {
         choice: Choice { backend, accel: Accelerator::Kvm, reason: String::new() },
