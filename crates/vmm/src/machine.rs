@@ -160,7 +160,7 @@ impl Machine {
             Ok(Ending::Signal(_)) if self.killed => Exit::Killed,
             Ok(Ending::Signal(signal)) => self.lost().map_or(Exit::Signal(signal), Exit::PagesLost),
             Ok(Ending::Code(0)) => self.control.shutdown().unwrap_or(Exit::PoweredOff),
-            Ok(Ending::Code(status)) => Exit::Failed { status, stderr: self.process.stderr.text() },
+            Ok(ending @ Ending::Code(status)) => Exit::Failed { status, stderr: self.process.last_words(ending) },
             Err(error) => Exit::Failed { status: -1, stderr: format!("its end was missed: {error}") },
         }
     }

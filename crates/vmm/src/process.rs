@@ -11,10 +11,18 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use tokio::task::JoinSet;
 
+/// What a monitor is called, and what its exit codes mean.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Monitor {
+    pub(crate) name: &'static str,
+    /// A clause about a code that means more than that it failed.
+    pub(crate) meaning: fn(i32) -> Option<&'static str>,
+}
+
 /// A monitor that was started. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Process {
-    monitor: &'static str,
+    monitor: Monitor,
     pub(crate) child: Watched,
     pub(crate) isolation: Isolation,
     pub(crate) console: Console,
@@ -26,7 +34,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a monitor in its jail; `console` is where the guest's serial port is read.
     pub(crate) fn start(
-        monitor: &'static str,
+        monitor: Monitor,
         mut jail: Jail,
         (spec, entrance): (&MachineSpec, &Entrance),
         console: UnixStream,
@@ -36,7 +44,7 @@ impl Process {
             Beginning::create(&log).map_err(|source| Error::File { role: "console log", path: log, source })?;
         let (stderr, its_stderr) = pair("standard error")?;
         jail.stderr = Stdio::from(its_stderr);
-        let spawned = jail::spawn(jail, entrance).map_err(|source| Error::Spawn { monitor, source })?;
+        let spawned = jail::spawn(jail, entrance).map_err(|source| Error::Spawn { monitor: monitor.name, source })?;
         let mut process = Self {
             monitor,
             child: Watched::new(spawned.child).map_err(host("process"))?,
@@ -62,11 +70,21 @@ impl Process {
         ending
     }
 
+    /// Returns what its ending means, where that is known, and the last that it said.
+    pub(crate) fn last_words(&self, ending: Ending) -> String {
+        let meaning = match ending {
+            Ending::Code(code) => (self.monitor.meaning)(code),
+            Ending::Signal(_) => None,
+        };
+        let said = self.stderr.text();
+        meaning.map_or_else(|| said.clone(), |meaning| format!("{meaning}; {said}"))
+    }
+
     /// Says how a monitor ended that should have answered.
     pub(crate) async fn ended_early(&mut self) -> Error {
-        let monitor = self.monitor;
+        let monitor = self.monitor.name;
         match self.ended().await {
-            Ok(ending) => Error::EndedEarly { monitor, ending, stderr: self.stderr.text() },
+            Ok(ending) => Error::EndedEarly { monitor, ending, stderr: self.last_words(ending) },
             Err(_) => Error::Silent { monitor, seconds: 0 },
         }
     }

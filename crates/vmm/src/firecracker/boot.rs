@@ -6,9 +6,9 @@ use super::files::{self, Ours};
 use super::pager::{Handover, Supervised};
 use super::pages;
 use super::workspace::{self, Workspace};
-use super::{Control, FEATURES, Firecracker, saved};
+use super::{Control, FEATURES, Firecracker, ending, saved};
 use crate::control::failed;
-use crate::process::{Process, host, pair};
+use crate::process::{self, Process, host, pair};
 use crate::{Accelerator, Error, Line, Machine, MachineSpec, Memory, Origin, Saved};
 use fcvm_sys::jail::{Bind, Device, Entrance, Jail, Limit};
 use std::os::fd::OwnedFd;
@@ -44,7 +44,8 @@ pub(crate) async fn boot(firecracker: &Firecracker, spec: &MachineSpec, entrance
         stdout: Stdio::from(its_console),
         ..Jail::new(&firecracker.program)
     };
-    let mut process = Process::start(MONITOR, jail, (spec, entrance), console)?;
+    let mut process =
+        Process::start(process::Monitor { name: MONITOR, meaning: ending::meaning }, jail, (spec, entrance), console)?;
     let log = follow(log)?;
     process.readers.spawn(process.stderr.clone().follow(log));
     let workspace = Workspace::of(process.pid());

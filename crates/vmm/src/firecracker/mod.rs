@@ -9,6 +9,9 @@ mod arch;
 mod boot;
 mod command;
 mod control;
+mod ending;
+#[cfg(test)]
+mod fake;
 mod files;
 mod pager;
 mod pages;

@@ -27,6 +27,12 @@ impl Workspace {
         Self(PathBuf::from(format!("/proc/{monitor}/root{PLACE}")))
     }
 
+    /// That of a monitor that is none.
+    #[cfg(test)]
+    pub(super) fn at(directory: &std::path::Path) -> Self {
+        Self(directory.to_owned())
+    }
+
     /// Returns the path by which the owner reaches something in it.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)

@@ -3,7 +3,7 @@
 use super::files::{self, Ours};
 use super::{Control, FEATURES, Qemu, Qmp, QmpError, command, saved};
 use crate::control::failed;
-use crate::process::{Process, connected};
+use crate::process::{self, Process, connected};
 use crate::{Accelerator, Error, Line, Machine, MachineSpec, Memory, Origin};
 use fcvm_spec::PageSize;
 use fcvm_sys::jail::{Bind, Device, Entrance, Jail, Limit};
@@ -33,7 +33,8 @@ pub(crate) async fn boot(qemu: &Qemu, spec: &MachineSpec, entrance: &Entrance) -
         descriptors,
         ..Jail::new(&qemu.program)
     };
-    let mut process = Process::start(MONITOR, jail, (spec, entrance), console)?;
+    let mut process =
+        Process::start(process::Monitor { name: MONITOR, meaning: |_| None }, jail, (spec, entrance), console)?;
     let (qmp, reader) = Qmp::connect(connected(control, "control connection")?);
     process.readers.spawn(reader);
     let control = Control { qmp, state };
