@@ -26,6 +26,23 @@ pub enum Error {
     /// A published port.
     #[error(transparent)]
     Port(#[from] fcvm_net::BindError),
+    /// Metadata at a key that cannot be.
+    #[error("metadata cannot be set")]
+    Metadata(#[from] fcvm_net::metadata::BadKey),
+    /// Metadata that is not the user's to say.
+    #[error("the metadata {key:?} is fcvm's own to say")]
+    OwnMetadata {
+        /// The key.
+        key: String,
+    },
+    /// Too much metadata.
+    #[error("metadata of {size} bytes is too much: {most} are possible")]
+    LongMetadata {
+        /// Keys and values.
+        size: usize,
+        /// The most.
+        most: usize,
+    },
     /// Nothing to run.
     #[error(transparent)]
     NoCommand(#[from] crate::plan::NoCommand),

@@ -13,6 +13,7 @@ pub mod copy;
 mod error;
 mod health;
 mod link;
+mod metadata;
 mod ops;
 pub mod plan;
 pub mod run;

@@ -30,7 +30,8 @@ impl Translation {
     /// Returns where on the host's side a destination of the guest is, or the error number that the guest's program sees.
     ///
     /// The host's own loopback, its links and its broadcast domains are not the guest's to reach: a metadata service on
-    /// 169.254.169.254 gives the host's credentials to whoever asks.
+    /// 169.254.169.254 gives the host's credentials to whoever asks. A guest
+    /// finds its own there, in its owner: [`crate::metadata`].
     pub fn translate(&self, address: IpAddr, port: u16) -> Result<SocketAddr, i32> {
         let address = address.to_canonical();
         if address == IpAddr::V4(RESOLVER) {

@@ -2,6 +2,7 @@
 
 use crate::address::Translation;
 use crate::echo::EchoSocket;
+use crate::metadata::Metadata;
 use crate::udp;
 use fcvm_link::{Opened, Receiver, Sender, relay};
 use fcvm_proto::message::{Dial, Dialled, GuestRequest, Transport};
@@ -10,17 +11,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::{TcpStream, UdpSocket};
 
+/// How much of a conversation about metadata waits for its reader, in bytes.
+const ANSWERS: usize = 16 << 10;
+
 /// Answers the guest's requests for connections.
 #[derive(Clone, Debug)]
 pub struct Egress {
     /// Absent in `--network none`: everything is unreachable.
     translation: Option<Arc<Translation>>,
+    metadata: Metadata,
 }
 
 impl Egress {
-    /// Makes an egress with this view of the world.
-    pub fn new(translation: Option<Translation>) -> Self {
-        Self { translation: translation.map(Arc::new) }
+    /// Makes an egress with this view of the world, and what the guest may know of itself.
+    pub fn new(translation: Option<Translation>, metadata: Metadata) -> Self {
+        Self { translation: translation.map(Arc::new), metadata }
     }
 
     /// Serves one stream of the guest until it ends. What the guest asks wrongly is reset with a sentence.
@@ -45,6 +50,9 @@ impl Egress {
     }
 
     async fn connect(&self, dial: Dial, sender: Sender, receiver: Receiver) -> io::Result<()> {
+        if self.translation.is_some() && dial.protocol == Transport::Tcp && Metadata::is_at(dial.address, dial.port) {
+            return self.answer(sender, receiver).await;
+        }
         match (self.place(dial.address, dial.port), dial.protocol) {
             (Err(errno), _) => refuse(sender, errno).await,
             (Ok(place), Transport::Tcp) => match TcpStream::connect(place).await {
@@ -63,6 +71,15 @@ impl Egress {
                 Err(error) => refuse(sender, errno(&error)).await,
             },
         }
+    }
+
+    /// Ends a connection in the metadata service.
+    async fn answer(&self, sender: Sender, receiver: Receiver) -> io::Result<()> {
+        sender.message(&Dialled::Connected).await.map_err(io::Error::other)?;
+        let (connection, service) = tokio::io::duplex(ANSWERS);
+        let (relayed, ()) =
+            tokio::join!(relay::join(sender, receiver, connection), self.metadata.clone().serve(service));
+        relayed.map_err(io::Error::other)
     }
 
     async fn echo(&self, address: IpAddr, sender: Sender, receiver: Receiver) -> io::Result<()> {

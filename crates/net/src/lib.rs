@@ -6,8 +6,10 @@
 pub mod address;
 mod echo;
 pub mod egress;
+pub mod metadata;
 pub mod ports;
 mod udp;
 
 pub use egress::Egress;
+pub use metadata::Metadata;
 pub use ports::{BindError, Published};

@@ -2,6 +2,7 @@
 
 use crate::{ContainerSpec, HealthSpec, MiB, NetworkMode, PortMapping, RestartPolicy, VmId, VmName};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What was asked for a VM: complete, checked, and the only such description. Records embed it.
@@ -32,6 +33,9 @@ pub struct VmSpec {
     pub stdin: Stdin,
     /// Whether a snapshot may be made or used for it.
     pub snapshot: SnapshotPolicy,
+    /// What the guest may know of itself, beyond which VM it is.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
     /// How it is told whether the container is well.
     #[serde(default)]
     pub health: HealthSpec,

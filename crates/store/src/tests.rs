@@ -17,6 +17,7 @@ fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
         removal,
         stdin: Stdin::Null,
         snapshot: SnapshotPolicy::Allowed,
+        metadata: Default::default(),
         health: HealthSpec::default(),
         restart: RestartPolicy::No,
     };

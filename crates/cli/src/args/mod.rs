@@ -3,6 +3,7 @@
 mod copy;
 mod environment;
 mod health;
+mod metadata;
 mod podman;
 mod run;
 mod snapshot;
@@ -13,6 +14,7 @@ mod words;
 
 pub(crate) use copy::{CopyArgs, End};
 pub(crate) use environment::environment;
+pub(crate) use metadata::{MetadataVerb, metadata};
 pub(crate) use podman::{
     ExecArgs, FormatArgs, HealthcheckVerb, ImagesArgs, InspectArgs, InspectKind, KillArgs, ListArgs, LoadArgs,
     LogsArgs, PodmanVerb, PortArgs, PrepareArgs, PullArgs, RestartArgs, RmArgs, RmiArgs, Sort, StartArgs, StopArgs,
@@ -61,6 +63,9 @@ pub(crate) enum Verb {
         /// The snapshot, by tag or id
         snapshot: String,
     },
+    /// Change or print what a VM may know of itself: inside, at http://169.254.169.254
+    #[command(subcommand)]
+    Metadata(MetadataVerb),
     /// Get kernel and guest system from this system's packages
     Setup(SetupArgs),
     /// Say what this host can do, and what is missing

@@ -137,6 +137,9 @@ pub(crate) struct RunArgs {
     /// Size at which a file of the log is full: max-size=10m
     #[arg(long, value_name = "max-size=SIZE")]
     log_opt: Vec<String>,
+    /// What the guest may know of itself, at http://169.254.169.254/latest/meta-data/
+    #[arg(long, value_name = "KEY=VALUE")]
+    metadata: Vec<String>,
     #[command(flatten)]
     health: HealthArgs,
     /// Neither use nor make a snapshot
@@ -258,6 +261,7 @@ impl RunArgs {
             } else {
                 SnapshotPolicy::Allowed
             },
+            metadata: super::metadata(&self.metadata)?,
             health: self.health.spec()?,
             restart: self.restart.parse()?,
         })

@@ -11,6 +11,7 @@ mod image;
 mod inspect;
 mod list;
 mod logs;
+mod metadata;
 mod owner;
 mod papers;
 mod run;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Ls(args) => done(list::ls(args, &place(flag)?.1)),
         Verb::Snapshot(verb) => snapshot::snapshot(verb, &place(flag)?.1),
         Verb::Rewind { vm, snapshot } => done(snapshot::rewind(&vm, &snapshot, &place(flag)?.1)),
+        Verb::Metadata(verb) => done(metadata::metadata(verb, &place(flag)?.1)),
         Verb::Fork(args) => snapshot::fork(args, &place(flag)?.1),
         Verb::Owner => owner::own(&place(flag)?.1),
         Verb::Completions { shell } => done(papers::completions(shell)),

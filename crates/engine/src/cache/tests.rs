@@ -18,6 +18,7 @@ fn spec() -> VmSpec {
         removal: Removal::Keep,
         stdin: Stdin::Null,
         snapshot: SnapshotPolicy::Allowed,
+        metadata: Default::default(),
         health: HealthSpec::default(),
         restart: fcvm_spec::RestartPolicy::No,
     }

@@ -13,6 +13,7 @@ use fcvm_proto::files::{Pack, Unpack};
 use fcvm_proto::message::Exec;
 use fcvm_spec::SnapshotId;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The request that opens a stream on `control.sock`. Client and owner are of one installation, but the owner may be older.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Rewind(SnapshotId),
     /// Writes down which pages of its snapshot the machine has used so far; answered with `Done`.
     Tune,
+    /// Changes what the guest may know of itself; answered with `Done`.
+    SetMetadata(BTreeMap<String, String>),
     /// Asks whether the container is well; answered with a `HealthRecord`, or `null` where nothing says how that is told.
     Check,
     /// Answered with [`Waited`] when the VM has ended.

@@ -6,6 +6,7 @@ use fcvm_link::{Opened, Role, Sender, Session, Stream};
 use fcvm_proto::message::{Done, HostRequest};
 use fcvm_spec::SnapshotId;
 use fcvm_store::HealthRecord;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use tokio::net::{UnixListener, UnixStream};
@@ -25,6 +26,8 @@ pub(crate) enum Ask {
     Rewind(SnapshotId, oneshot::Sender<Done>),
     /// To write down what the machine has used of its snapshot, and say how that went.
     Tune(oneshot::Sender<Done>),
+    /// To change what the guest may know of itself, and say how that went.
+    SetMetadata(BTreeMap<String, String>, oneshot::Sender<Done>),
     /// To ask whether the container is well. None: nothing says how that is told.
     Check(oneshot::Sender<Option<HealthRecord>>),
 }
@@ -146,6 +149,10 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
         }
         Ok(Command::Tune) => {
             let done = through(&asks, Ask::Tune).await;
+            answer_with(opened.stream, &done.unwrap_or_else(ending)).await;
+        }
+        Ok(Command::SetMetadata(values)) => {
+            let done = through(&asks, |answer| Ask::SetMetadata(values, answer)).await;
             answer_with(opened.stream, &done.unwrap_or_else(ending)).await;
         }
         Ok(Command::Check) => match through(&asks, Ask::Check).await {

@@ -14,6 +14,7 @@ fn spec(container: ContainerSpec) -> VmSpec {
         removal: Removal::Keep,
         stdin: Stdin::Null,
         snapshot: SnapshotPolicy::Allowed,
+        metadata: Default::default(),
         health: HealthSpec::default(),
         restart: fcvm_spec::RestartPolicy::No,
     }

@@ -5,13 +5,14 @@ use super::lives::Lives;
 use super::{advance, now_ns};
 use crate::control::{Ask, CaptureAnswer};
 use crate::error::in_full;
-use crate::{Engine, Error, Output};
+use crate::{Engine, Error, Output, metadata};
 use fcvm_net::Published;
 use fcvm_proto::message::Done;
 use fcvm_spec::SnapshotId;
 use fcvm_spec::lifecycle::{Asked, Event};
 use fcvm_store::{FailPoint, OwnedVm};
 use fcvm_vmm::Choice;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -48,6 +49,9 @@ impl Engine {
             }
             Ask::Tune(answer) => {
                 let _asker_is_gone = answer.send(done(self.tune_snapshot(&life.live(vm.record()))));
+            }
+            Ask::SetMetadata(values, answer) => {
+                let _asker_is_gone = answer.send(done(set_metadata(values, vm, life)));
             }
             Ask::Rewind(id, answer) => {
                 let rewound = self.rewind_life(vm, life, around, &id).await;
@@ -99,6 +103,16 @@ impl Engine {
         vm.dir().take_over_next()?;
         Ok(next)
     }
+}
+
+fn set_metadata(values: BTreeMap<String, String>, vm: &mut OwnedVm, life: &Life) -> Result<(), Error> {
+    let mut record = vm.record().clone();
+    record.spec.metadata.extend(values);
+    metadata::check(&record.spec.metadata)?;
+    let tree = metadata::tree(&record)?;
+    vm.update(|known| *known = record)?;
+    life.metadata.replace(tree);
+    Ok(())
 }
 
 fn done(result: Result<(), Error>) -> Done {

@@ -9,10 +9,10 @@ use crate::cache::Warm;
 use crate::control::{Ask, Control};
 use crate::link::{GuestLink, ask};
 use crate::snapshot::capture::{Copy, Live, MachineFiles};
-use crate::{Engine, Error, Input, Output, health};
+use crate::{Engine, Error, Input, Output, health, metadata};
 use fcvm_link::{Incoming, Receiver, Session};
 use fcvm_net::address::Translation;
-use fcvm_net::{Egress, Published};
+use fcvm_net::{Egress, Metadata, Published};
 use fcvm_proto::message::{Exit, HostRequest, ProcessEvent};
 use fcvm_spec::lifecycle::{Asked, Event, LifeEnd, Next};
 use fcvm_spec::{NetworkMode, Removal, Signal, VmSpec};
@@ -135,6 +135,7 @@ pub(super) struct Life {
     /// Kept until the machine has ended.
     _hold: Option<Hold>,
     egress: Egress,
+    pub(super) metadata: Metadata,
     output: JoinHandle<ContainerEnd>,
     input: JoinHandle<()>,
     served: Option<JoinHandle<()>>,
@@ -173,11 +174,13 @@ impl Life {
         let Awake { mut machine, link, incoming, files, first, hold } = awake;
         let container = start(link.session(), &mut machine, &first).await?;
         let spec = &vm.record().spec;
+        let metadata = Metadata::new(metadata::tree(vm.record())?);
         let log = LogWriter::open(vm.dir().path(), spec.container.log_max_size.unwrap_or(LogWriter::DEFAULT_LIMIT))?;
         Ok(Self {
             output: tokio::spawn(pump_output(container.receiver, log, output)),
             input: tokio::spawn(pump_input(container.sender, input)),
-            egress: Egress::new(translation(spec)),
+            egress: Egress::new(translation(spec), metadata.clone()),
+            metadata,
             machine,
             link,
             incoming,

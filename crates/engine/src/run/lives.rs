@@ -122,7 +122,9 @@ impl Lives<'_> {
                     return Interruption::Restart;
                 }
                 Ask::Capture(_, answer) => drop(answer.send(CaptureAnswer::Failed(NOT_YET.to_owned()))),
-                Ask::Rewind(_, answer) | Ask::Tune(answer) => drop(answer.send(Done::Failed(NOT_YET.to_owned()))),
+                Ask::Rewind(_, answer) | Ask::Tune(answer) | Ask::SetMetadata(_, answer) => {
+                    drop(answer.send(Done::Failed(NOT_YET.to_owned())));
+                }
                 // The asker is told that there is no answer.
                 Ask::Check(_) => {}
             }

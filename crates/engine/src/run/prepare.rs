@@ -6,7 +6,7 @@ use crate::health;
 use crate::plan::{self, HostFacts};
 use crate::snapshot::capture::MachineFiles;
 use crate::snapshot::clone::delta;
-use crate::{Engine, Error, Settings};
+use crate::{Engine, Error, Settings, metadata};
 use fcvm_artifacts::{Set, System};
 use fcvm_image::{Image, ImageLock, PullOptions, PullPolicy};
 use fcvm_net::Published;
@@ -104,6 +104,7 @@ impl Engine {
         }
         let ports = Arc::new(Published::bind(&mappings).await?);
         self.reach(FailPoint::Ports)?;
+        metadata::check(&request.spec.metadata)?;
         let health = health::resolve(&request.spec.health, image.health.as_ref());
         let spec = VmSpec { health, ..request.spec.clone() };
         let plan = plan::compute(&spec, &image.config, &host_facts())?;

@@ -34,6 +34,7 @@ fn manifest(seed: u8, files: BTreeMap<String, FileEntry>) -> Manifest {
             removal: Removal::Keep,
             stdin: Stdin::Null,
             snapshot: SnapshotPolicy::default(),
+            metadata: Default::default(),
             health: HealthSpec::default(),
             restart: fcvm_spec::RestartPolicy::No,
         },
