@@ -8,7 +8,7 @@ use crate::{Engine, Error};
 use fcvm_net::Published;
 use fcvm_proto::restore::Delta;
 use fcvm_spec::{RestartPolicy, SnapshotId, VmSpec};
-use fcvm_store::snapshot::{ContainerState, Holds, Manifest, SnapshotDir, SnapshotHold, name};
+use fcvm_store::snapshot::{ContainerState, Holds, Manifest, SavedMachine, SnapshotDir, SnapshotHold, name};
 use fcvm_store::{OwnedVm, Restored};
 use fcvm_vmm::{Choice, Saved};
 use std::path::Path;
@@ -74,7 +74,7 @@ pub(crate) fn lend(into: &Path, snapshot: &SnapshotDir, choice: &Choice) -> Resu
     if manifest.holds == Holds::Disk {
         return Err(Error::OnlyADisk);
     }
-    check_machine(&manifest, choice)?;
+    check_machine(&manifest.machine, choice)?;
     snapshot.read_ahead_working_set();
     snapshot.lend(into)?;
     let pages = snapshot.path(name::PAGES);
@@ -97,8 +97,7 @@ impl Lent {
 }
 
 /// A machine goes on only where it finds what it knew.
-fn check_machine(manifest: &Manifest, choice: &Choice) -> Result<(), Error> {
-    let saved = &manifest.machine;
+fn check_machine(saved: &SavedMachine, choice: &Choice) -> Result<(), Error> {
     let here = [choice.backend.to_string(), choice.accel.to_string(), choice.processor()];
     for ((what, was), is) in
         [("monitor", &saved.backend), ("accelerator", &saved.accel), ("processor", &saved.processor)].iter().zip(here)
@@ -172,5 +171,35 @@ pub(crate) fn first_request(container: ContainerState) -> fcvm_proto::message::H
     match container {
         ContainerState::Unstarted => fcvm_proto::message::HostRequest::Start,
         ContainerState::Running => fcvm_proto::message::HostRequest::Attach,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fcvm_vmm::firecracker::{Firecracker, Version};
+    use fcvm_vmm::qemu::Qemu;
+    use fcvm_vmm::{Accelerator, Backend};
+
+    #[test]
+    fn a_snapshot_of_one_monitor_is_refused_by_the_other_in_one_sentence() {
+        let firecracker = Firecracker { program: "/x".into(), version: Version::parse("1.17.0") };
+        let backends = [Backend::Firecracker(firecracker), Backend::Qemu(Qemu { program: "/x".into() })];
+        let choices = backends.map(|backend| Choice { backend, accel: Accelerator::Kvm, reason: String::new() });
+        let saved = choices.clone().map(|choice| SavedMachine {
+            backend: choice.backend.to_string(),
+            version: "1".to_owned(),
+            accel: choice.accel.to_string(),
+            processor: choice.processor(),
+        });
+        for (saved, other) in [(&saved[0], &choices[1]), (&saved[1], &choices[0])] {
+            let refused = check_machine(saved, other).unwrap_err().to_string();
+            let (was, is) = (&saved.backend, other.backend.to_string());
+            assert!(refused.contains("monitor") && refused.contains(was) && refused.contains(&is), "{refused}");
+            assert_eq!(refused.lines().count(), 1);
+        }
+        for (saved, same) in saved.iter().zip(&choices) {
+            check_machine(saved, same).unwrap();
+        }
     }
 }
