@@ -3,7 +3,7 @@
 
 use crate::world;
 use anyhow::{Context, Result};
-use fcvm_archive::{Coming, Conflict, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust};
+use fcvm_archive::{Coming, Conflict, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust, Writing};
 use fcvm_link::{Receiver, Sender, Stream, StreamError, blocking};
 use fcvm_proto::files::{self, Found, Ownership, Pack, Tree, Unpack};
 use fcvm_proto::message::Done;
@@ -61,6 +61,7 @@ async fn unpacked(request: Unpack, container: Option<(i32, (u32, u32))>, receive
         conflict: if request.overwrite { Conflict::Replaced } else { Conflict::Refused },
         trust: Trust::Full,
         limits: Limits { entries: u64::MAX, bytes: u64::MAX },
+        writing: Writing::Direct,
     };
     let (feed, reader) = blocking::reader();
     let unpacking = spawn_blocking(move || {

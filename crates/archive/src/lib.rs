@@ -22,5 +22,5 @@ pub use pack::{Holes, Packable};
 pub use place::{Coming, Place};
 pub use reader::{Entries, Source, Stream};
 pub use root::Root;
-pub use unpack::{Conflict, Limits, Manner, Owner, Trust, Unpacked, unpack};
+pub use unpack::{Conflict, Limits, Manner, Owner, Trust, Unpacked, Writing, unpack};
 pub use writer::Writer;

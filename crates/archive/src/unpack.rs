@@ -14,7 +14,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 /// How much of a file is written at once.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 1 << 20;
+/// What writes past the page cache begin at and are multiples of: the largest block of any disk here.
+const ALIGNED: u64 = 4096;
 /// What the names of directories may take until all is unpacked and they are done.
 const DIRECTORIES_MAX: usize = 64 << 20;
 
@@ -29,6 +31,17 @@ pub struct Manner {
     pub trust: Trust,
     /// How much may come.
     pub limits: Limits,
+    /// How large files are written.
+    pub writing: Writing,
+}
+
+/// How large files are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// Through the page cache, as everything.
+    Cached,
+    /// Past it, where the file system can: in an emulated machine the cache costs more than all else.
+    Direct,
 }
 
 /// Who owns what is unpacked.
@@ -87,7 +100,7 @@ pub fn unpack(stream: impl Read, place: Place, manner: &Manner) -> Result<Unpack
         directories_bytes: 0,
         left: manner.limits,
         unpacked: Unpacked::default(),
-        buffer: vec![0; PIECE],
+        buffer: Buffer::new(),
     };
     while let Some(entry) = entries.next_entry()? {
         unpacking.entry(&entry, &mut entries)?;
@@ -106,7 +119,7 @@ struct Unpacking {
     directories_bytes: usize,
     left: Limits,
     unpacked: Unpacked,
-    buffer: Vec<u8>,
+    buffer: Buffer,
 }
 
 impl Unpacking {
@@ -273,10 +286,16 @@ impl Unpacking {
         for (offset, length) in pieces {
             let too_much = || Error::hostile(&entry.name, "more comes than there can be");
             self.left.bytes = self.left.bytes.checked_sub(*length).ok_or_else(too_much)?;
+            let direct = self.manner.writing == Writing::Direct && entry.sparse.is_none() && *length >= ALIGNED;
+            let direct_until = if direct && begin_direct(file) { length / ALIGNED * ALIGNED } else { 0 };
             let mut done = 0;
             while done < *length {
-                let wanted = self.buffer.len().min((length - done) as usize);
-                let piece = &mut self.buffer[..wanted];
+                let end = if done < direct_until { direct_until } else { *length };
+                if direct_until > 0 && done == direct_until {
+                    end_direct(file).map_err(failed)?;
+                }
+                let wanted = PIECE.min((end - done) as usize);
+                let piece = &mut self.buffer.bytes()[..wanted];
                 source.read_exact(piece)?;
                 if entry.sparse.is_some() {
                     file.write_all_at(piece, offset + done).map_err(failed)?;
@@ -284,6 +303,9 @@ impl Unpacking {
                     file.write_all(piece).map_err(failed)?;
                 }
                 done += wanted as u64;
+            }
+            if direct_until == *length {
+                end_direct(file).map_err(failed)?;
             }
         }
         if entry.sparse.is_some() { file.set_len(entry.size).map_err(failed) } else { Ok(()) }
@@ -364,6 +386,29 @@ impl Unpacking {
         let kept = if self.manner.trust == Trust::Full { 0o7777 } else { 0o1777 };
         u32::from(attributes.mode) & kept
     }
+}
+
+/// What a file is read into: where it begins it can be written from past the page cache.
+struct Buffer(Vec<u8>);
+
+impl Buffer {
+    fn new() -> Self {
+        Self(vec![0; PIECE + ALIGNED as usize])
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        let skipped = self.0.as_ptr().align_offset(ALIGNED as usize).min(ALIGNED as usize);
+        &mut self.0[skipped..][..PIECE]
+    }
+}
+
+/// Has a file written past the page cache; false where it cannot be.
+fn begin_direct(file: &File) -> bool {
+    rustix::fs::fcntl_setfl(file, OFlags::DIRECT).is_ok()
+}
+
+fn end_direct(file: &File) -> std::io::Result<()> {
+    Ok(rustix::fs::fcntl_setfl(file, OFlags::empty())?)
 }
 
 /// How a name can be written to.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fcvm_archive::{
-    Coming, Conflict, Error, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust, Unpacked, unpack,
+    Coming, Conflict, Error, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust, Unpacked, Writing, unpack,
 };
 use std::ffi::OsStr;
 use std::fs;
@@ -18,6 +18,7 @@ const MANNER: Manner = Manner {
     conflict: Conflict::Refused,
     trust: Trust::None,
     limits: Limits { entries: 1000, bytes: 1 << 20 },
+    writing: Writing::Cached,
 };
 
 fn pack(dir: &TempDir, path: &str, holes: Holes) -> Vec<u8> {
@@ -298,4 +299,19 @@ fn links_of_a_source_lead_nowhere_else() {
     let mut found = Vec::new();
     tar::Archive::new(stream.as_slice()).entries().unwrap().next().unwrap().unwrap().read_to_end(&mut found).unwrap();
     assert_eq!(found, b"in");
+}
+
+#[test]
+fn what_is_written_past_the_cache_is_the_same() {
+    for length in [0, 1, 4095, 4096, 4097, (1 << 20) - 1, 1 << 20, (2 << 20) + 4096, (2 << 20) + 5] {
+        // Not every file system can: the target is beside the build, which is on a disk.
+        let to = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let from = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..length).map(|place: u32| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        fs::write(from.path().join("f"), &bytes).unwrap();
+        let manner = Manner { writing: Writing::Direct, limits: Limits { entries: 1, bytes: 1 << 24 }, ..MANNER };
+        let stream = pack(&from, "f", Holes::Told);
+        unpack(stream.as_slice(), place(&to, "f", file("f")).unwrap(), &manner).unwrap();
+        assert!(fs::read(to.path().join("f")).unwrap() == bytes, "{length}");
+    }
 }

@@ -6,7 +6,7 @@
 use crate::control::{Client, Command, refused};
 use crate::ops::connect;
 use crate::{Engine, Error};
-use fcvm_archive::{Coming, Conflict, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust};
+use fcvm_archive::{Coming, Conflict, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust, Writing};
 use fcvm_link::blocking::{self, Writer};
 use fcvm_link::{Receiver, Sender};
 use fcvm_proto::files::{self, Found, Ownership, Pack, Tree, Unpack};
@@ -89,8 +89,11 @@ impl Engine {
         let unpacking = spawn_blocking(move || {
             let place = Place::find(&host_root()?, &absolute(&to)?, coming(&found, typed.as_deref()))?;
             let (owner, trust) = (Owner::Own, Trust::None);
-            let unpacked =
-                fcvm_archive::unpack(reader, place, &Manner { owner, trust, conflict: manner.conflict, limits })?;
+            let unpacked = fcvm_archive::unpack(
+                reader,
+                place,
+                &Manner { owner, trust, conflict: manner.conflict, limits, writing: Writing::Cached },
+            )?;
             Ok(Copied { left_out: unpacked.left_out })
         });
         let heard = packed.last_word(&feed).await;
