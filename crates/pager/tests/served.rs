@@ -27,7 +27,7 @@ type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
-        Some(JAIL) => fcvm_sys::jail::enter(),
+        Some(JAIL) => fcvm_sys::jail::enter(|_| ExitCode::FAILURE),
         Some(PAGER) => match fcvm_pager::enter() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

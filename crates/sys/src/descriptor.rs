@@ -42,6 +42,26 @@ pub(crate) fn move_up(fd: OwnedFd, least: RawFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, least)?)
 }
 
+/// Closes every descriptor of this process from `first` on but the given ones, which are moved there. Only for a process
+/// that holds no other `OwnedFd`, as one that has just begun.
+pub(crate) fn keep_only(descriptors: Vec<OwnedFd>, first: RawFd) -> io::Result<Vec<OwnedFd>> {
+    let count = RawFd::try_from(descriptors.len()).unwrap_or(RawFd::MAX);
+    place(descriptors, first)?;
+    let last = u32::MAX;
+    // SAFETY: no `OwnedFd` of this process names a number above those that were just placed, as the caller promises.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first + count, last, 0) };
+    if closed < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let own = |number| {
+        // SAFETY: the descriptor was placed at this number, is open, and belongs to nobody else: each is taken once.
+        let owned = unsafe { OwnedFd::from_raw_fd(number) };
+        rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
+        Ok(owned)
+    };
+    (first..first + count).map(own).collect()
+}
+
 /// Puts the descriptors at `first`, `first + 1`, … to be inherited by the next exec, and marks every one above as
 /// close-on-exec. What was at those numbers is closed, so only a process that is about to exec does this, and all that
 /// it still needs lies above.

@@ -30,7 +30,7 @@ type Test = (&'static str, fn());
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).take(2).collect();
     match arguments.first().map(String::as_str) {
-        Some(JAIL) => jail::enter(),
+        Some(JAIL) => jail::enter(|_| ExitCode::FAILURE),
         Some(OWNER) => life::own_a_jail(),
         Some(RESTRICTED) => fallback::own_a_jail(&arguments[1]),
         _ => run(),

@@ -30,7 +30,7 @@ type Test = (&'static str, fn(&Guest));
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
-        Some(JAIL) => fcvm_sys::jail::enter(),
+        Some(JAIL) => fcvm_sys::jail::enter(|_| ExitCode::FAILURE),
         Some(OWNER) => life::own_a_machine(),
         _ => run(),
     }

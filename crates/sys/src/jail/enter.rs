@@ -23,10 +23,12 @@ const HOST_NAME: &[u8] = b"fcvm";
 /// Makes the jail that is ordered on standard input and executes the program in it.
 ///
 /// `main` calls this before it starts a thread or opens anything, and returns what it returns: it comes back in the
-/// messenger, and in the program's process when something failed, which the owner has been told.
-pub fn enter() -> ExitCode {
-    match control().and_then(|control| prepare(&control)) {
-        Ok(()) => ExitCode::SUCCESS,
+/// messenger, and in the program's process when something failed, which the owner has been told. In a jail of a file
+/// server it does what `serve` does with the descriptors of the jail.
+pub fn enter(serve: impl FnOnce(Vec<OwnedFd>) -> ExitCode) -> ExitCode {
+    match control().and_then(prepare) {
+        Ok(Some(descriptors)) => serve(descriptors),
+        Ok(None) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
@@ -39,26 +41,36 @@ fn control() -> Result<UnixStream, Reported> {
     Ok(UnixStream::from(socket))
 }
 
-fn prepare(control: &UnixStream) -> Result<(), Reported> {
+/// Returns the descriptors with which this executable goes on, if it does.
+fn prepare(control: UnixStream) -> Result<Option<Vec<OwnedFd>>, Reported> {
     let told = |failure| {
-        report(control, &Report::Failed(failure));
+        report(&control, &Report::Failed(failure));
         Reported
     };
-    let (mut order, descriptors) = receive_order(control).map_err(Failure::at("receive the order")).map_err(told)?;
+    let (mut order, descriptors) = receive_order(&control).map_err(Failure::at("receive the order")).map_err(told)?;
     let owner = Owner::bind(order.owner).map_err(told)?;
     let nodes = nodes::make(&order.devices, order.user);
     let isolation = identity::unshare(&mut order).map_err(told)?;
     if let Some(pid) = identity::fork_sibling().map_err(told)? {
-        report(control, &Report::Started(pid));
-        return Ok(());
+        report(&control, &Report::Started(pid));
+        return Ok(None);
     }
     let bond = settle(&order, nodes, &descriptors, (owner, &isolation)).map_err(told)?;
-    report(control, &Report::Isolated(isolation));
+    report(&control, &Report::Isolated(isolation));
     match order.goal {
-        Goal::Report => Ok(()),
+        Goal::Report => Ok(None),
+        Goal::Serve => {
+            let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
+            let silent = null.and_then(|null| rustix::stdio::dup2_stdin(&null));
+            silent.map_err(Failure::at("close standard input")).map_err(told)?;
+            bond.bind().map_err(told)?;
+            // The control socket closes here: that says that it goes on.
+            drop((bond, control));
+            descriptor::keep_only(descriptors, FIRST_DESCRIPTOR).map(Some).map_err(|_| Reported)
+        }
         Goal::Execute(program) => {
             hand_over(descriptors, &bond).map_err(told)?;
-            report(control, &Report::NotExecuted { errno: execute(program) });
+            report(&control, &Report::NotExecuted { errno: execute(program) });
             Err(Reported)
         }
     }

@@ -3,7 +3,7 @@
 //! Down: four bytes of length (native order) with the descriptors beside them, then the order as JSON. Up: reports, one
 //! JSON line each, until the exec closes the socket. Both ends are the same executable, so there are no versions.
 
-use super::{Bind, Device, Isolation, Jail, Limit, Network, Workspace};
+use super::{Bind, Device, Isolation, Jail, Limit, Network, Role, Workspace};
 use crate::descriptor;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -19,6 +19,7 @@ const LONGEST_ORDER: usize = 1 << 20;
 pub(super) struct Order {
     /// The process that the program must not outlive.
     pub(super) owner: i32,
+    pub(super) role: Role,
     pub(super) goal: Goal,
     pub(super) binds: Vec<Bind>,
     pub(super) devices: Vec<Device>,
@@ -33,6 +34,8 @@ pub(super) struct Order {
 pub(super) enum Goal {
     /// The program is executed.
     Execute(Program),
+    /// This executable goes on.
+    Serve,
     /// Nothing: only the report was wanted.
     Report,
 }
@@ -52,7 +55,11 @@ impl Order {
             Program { path: jail.program.into_os_string(), arguments: jail.arguments, environment: jail.environment };
         let order = Self {
             owner: std::process::id().cast_signed(),
-            goal: Goal::Execute(program),
+            role: jail.role,
+            goal: match jail.role {
+                Role::Program => Goal::Execute(program),
+                Role::FileServer(_) => Goal::Serve,
+            },
             binds: jail.binds,
             devices: jail.devices,
             workspace: jail.workspace,

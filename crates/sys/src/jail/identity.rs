@@ -1,7 +1,7 @@
 //! Who the program is: its namespaces, its user, its capabilities.
 
 use super::handover::{Failure, Order};
-use super::{Device, INSIDE_ID, Isolation, Network, room};
+use super::{Device, DeviceNodes, INSIDE_ID, Isolation, Network, Role, room};
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
@@ -14,6 +14,29 @@ use std::os::unix::fs::MetadataExt;
 /// Root turns into the order's user first, so that the namespaces are an unprivileged user's in either case. What root
 /// may is kept for the moment, for hosts where only root may unshare; anyone else's order names that user afterwards.
 pub(super) fn unshare(order: &mut Order) -> Result<Isolation, Failure> {
+    match order.role {
+        Role::Program => unshare_as_nobody(order),
+        Role::FileServer(_) => unshare_as_owner(order),
+    }
+}
+
+/// Leaves the host's namespaces as the user who started this, who is root inside. Without namespaces nothing would keep
+/// the server in its volumes, so there is none then.
+fn unshare_as_owner(order: &Order) -> Result<Isolation, Failure> {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if uid.is_root() {
+        leave(namespaces(order.network)).map_err(Failure::at("leave the host's namespaces"))?;
+        return Ok(Isolation::WithoutUserNamespace { reason: "files have owners of the host".to_owned() });
+    }
+    let wanted = namespaces(order.network) | UnshareFlags::NEWUSER;
+    leave(wanted).map_err(Failure::at("leave the host's namespaces"))?;
+    write_map("setgroups", "deny")?;
+    write_map("uid_map", &format!("0 {uid} 1"))?;
+    write_map("gid_map", &format!("0 {gid} 1"))?;
+    Ok(Isolation::Full)
+}
+
+fn unshare_as_nobody(order: &mut Order) -> Result<Isolation, Failure> {
     let uid = rustix::process::geteuid();
     if uid.is_root() {
         become_user(order)?;
@@ -107,9 +130,39 @@ fn write_map(file: &str, text: &str) -> Result<(), Failure> {
     std::fs::write(format!("/proc/self/{file}"), text).map_err(Failure::at(format!("write {file}")))
 }
 
-/// Gives up every privilege and the way back to it.
+/// Gives up every privilege that the role does not take, and the way back to it.
 pub(super) fn renounce(order: &Order, isolation: &Isolation) -> Result<(), Failure> {
-    empty_bounding_set()?;
+    match order.role {
+        Role::Program => renounce_all(order, isolation),
+        Role::FileServer(devices) => keep(of_files(devices)),
+    }
+}
+
+/// What it takes to act on files as anyone, to find them by their handles, and nothing else.
+fn of_files(devices: DeviceNodes) -> CapabilitySet {
+    let always = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::FOWNER
+        | CapabilitySet::FSETID
+        | CapabilitySet::SETGID
+        | CapabilitySet::SETUID
+        | CapabilitySet::SETFCAP;
+    match devices {
+        DeviceNodes::Made => always | CapabilitySet::MKNOD,
+        DeviceNodes::Refused => always,
+    }
+}
+
+fn keep(kept: CapabilitySet) -> Result<(), Failure> {
+    cut_bounding_set(kept)?;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).map_err(Failure::at("give up capabilities"))?;
+    rustix::thread::set_no_new_privs(true).map_err(Failure::at("give up new privileges"))
+}
+
+fn renounce_all(order: &Order, isolation: &Isolation) -> Result<(), Failure> {
+    cut_bounding_set(CapabilitySet::empty())?;
     if *isolation != Isolation::Full {
         let user = Uid::from_raw(order.user);
         rustix::thread::set_thread_res_uid(user, user, user).map_err(Failure::at("give up root"))?;
@@ -120,15 +173,16 @@ pub(super) fn renounce(order: &Order, isolation: &Isolation) -> Result<(), Failu
     rustix::thread::set_no_new_privs(true).map_err(Failure::at("give up new privileges"))
 }
 
-fn empty_bounding_set() -> Result<(), Failure> {
-    for bit in 0..u64::BITS {
-        match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
+fn cut_bounding_set(kept: CapabilitySet) -> Result<(), Failure> {
+    let kept = |capability: &CapabilitySet| kept.contains(*capability);
+    for capability in (0..u64::BITS).map(|bit| CapabilitySet::from_bits_retain(1 << bit)).filter(|bit| !kept(bit)) {
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
             Ok(()) => {}
             // The kernel has no capability of that number, nor of a greater one.
             Err(Errno::INVAL) => break,
             // Without the privilege to do this there is none to give up.
             Err(Errno::PERM) => break,
-            Err(error) => return Err(Failure::at("empty the bounding set")(error)),
+            Err(error) => return Err(Failure::at("cut the bounding set")(error)),
         }
     }
     Ok(())

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Namespaces want a process with one thread, hence the second start of the executable. The messenger ends as soon as
-//! the program's process exists, so a jail costs no process but the program. What runs inside is not known here.
+//! the program's process exists, so a jail costs no process but the program. What runs inside is not known here. It may
+//! also be this executable, which executes nothing and needs nothing to be visible ([`Role::FileServer`]).
 
 mod enter;
 mod handover;
@@ -42,6 +43,8 @@ pub const NOBODY: u32 = 65534;
 /// A program and all that it may see.
 #[derive(Debug)]
 pub struct Jail {
+    /// What becomes of its process.
+    pub role: Role,
     /// The program, as a path inside.
     pub program: PathBuf,
     /// Its arguments, without its name.
@@ -72,6 +75,7 @@ impl Jail {
     /// Makes a jail for a program that sees nothing at all, not even itself: binds are to be added.
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
+            role: Role::Program,
             program: program.into(),
             arguments: Vec::new(),
             environment: Vec::new(),
@@ -86,6 +90,30 @@ impl Jail {
             stderr: Stdio::null(),
         }
     }
+
+    /// Makes a jail in which this executable itself goes on, to serve the files of its binds.
+    pub fn of_file_server(devices: DeviceNodes) -> Self {
+        Self { role: Role::FileServer(devices), ..Self::new("/") }
+    }
+}
+
+/// What becomes of the process in a jail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// It executes a program, which has no privilege.
+    Program,
+    /// It goes on with what [`enter`] was given to do. Started by root it is root, with the capabilities that it takes
+    /// to act on files as their owners; started by a user it is that user, and root to itself.
+    FileServer(DeviceNodes),
+}
+
+/// Whether a file server can make device nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceNodes {
+    /// Only root's, and in a volume that asks for it.
+    Made,
+    /// Never.
+    Refused,
 }
 
 /// Something of the host that is visible inside.
