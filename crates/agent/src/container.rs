@@ -6,7 +6,7 @@ use crate::join::find_program_in;
 use crate::podman;
 use crate::pump::Process;
 use crate::reaper::Reaper;
-use crate::{cgroup, init, user, world};
+use crate::{cgroup, init, user, volume, world};
 use anyhow::{Context, Result};
 use fcvm_proto::message::Exit;
 use fcvm_proto::plan;
@@ -48,15 +48,20 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
     let mut oci = plan.oci.clone();
     let (env, owner) = complete(&mut oci, &plan.user, &root)?;
     let name = oci["process"]["args"][0].as_str().unwrap_or_default();
-    find_program_in(&root, name, &env).map_err(|failure| Refusal::new(failure.code, failure.reason))?;
+    let found = find_program_in(&root, name, &env).map_err(|failure| Refusal::new(failure.code, failure.reason));
+    // It may be in a volume, where crun looks too.
+    if !has_volumes(&oci) {
+        found.as_ref().map_err(Clone::clone)?;
+    }
     if plan.init {
         init::precede(&mut oci).map_err(failed)?;
     }
     let input = if plan.interactive { Input::Carried } else { Input::Null };
-    let (pid, process) = match plan.engine {
-        plan::Engine::Crun => by_crun(&oci, input, reaper).await?,
-        plan::Engine::Podman => podman::start(&oci, plan.health.as_ref(), input, reaper).await?,
+    let started = match plan.engine {
+        plan::Engine::Crun => by_crun(&oci, input, reaper).await,
+        plan::Engine::Podman => podman::start(&oci, plan.health.as_ref(), input, reaper).await,
     };
+    let (pid, process) = started.map_err(|refusal| found.err().unwrap_or(refusal))?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let container = Container {
         pid,
@@ -114,6 +119,11 @@ fn complete(oci: &mut Value, user: &str, root: &Path) -> Result<(Vec<String>, (u
     oci["process"]["user"] = json!({ "uid": identity.uid, "gid": identity.gid, "additionalGids": identity.groups });
     oci["process"]["env"] = json!(env);
     Ok((env, (identity.uid, identity.gid)))
+}
+
+fn has_volumes(oci: &Value) -> bool {
+    let sources = oci["mounts"].as_array().into_iter().flatten().filter_map(|mount| mount["source"].as_str());
+    sources.into_iter().any(|source| source.starts_with(volume::DIR))
 }
 
 fn texts(list: &Value) -> Vec<String> {

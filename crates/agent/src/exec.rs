@@ -48,6 +48,7 @@ pub(crate) async fn serve(
 }
 
 /// Why a command was not started.
+#[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) code: u8,
     pub(crate) reason: String,

@@ -27,6 +27,7 @@ mod serve;
 mod terminal;
 mod usage;
 mod user;
+mod volume;
 mod wake;
 mod world;
 

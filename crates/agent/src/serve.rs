@@ -4,6 +4,7 @@ use crate::container::{self, Container};
 use crate::helper::Helpers;
 use crate::pump::{Carried, Process};
 use crate::reaper::Reaper;
+use crate::volume::Volumes;
 use crate::{census, changes, copy, dial, exec, power, usage, world};
 use anyhow::{Context, Result};
 use fcvm_link::{Incoming, Opened, Stream};
@@ -22,6 +23,7 @@ use tokio::sync::Notify;
 pub(crate) struct Guest {
     reaper: Reaper,
     helpers: Helpers,
+    volumes: Volumes,
     plan: RefCell<plan::Container>,
     container: RefCell<Option<Container>>,
     console: RefCell<Console>,
@@ -47,6 +49,7 @@ impl Guest {
         Self {
             reaper,
             helpers: Helpers::default(),
+            volumes: Volumes::default(),
             plan: plan.into(),
             container: RefCell::default(),
             console,
@@ -114,6 +117,9 @@ impl Guest {
                 let done = written.map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok);
                 reply(stream, &done).await;
             }
+            Ok(HostRequest::Volume(volume)) => self.volumes.serve(volume, stream).await,
+            Ok(HostRequest::Volumes) => reply(stream, &self.volumes.probe().await).await,
+            Ok(HostRequest::Hold) => self.volumes.hold(stream).await,
             Ok(HostRequest::Freeze) => reply(stream, &settled(fcvm_sys::guest::freeze).await).await,
             Ok(HostRequest::Thaw) => reply(stream, &settled(fcvm_sys::guest::thaw).await).await,
             Ok(HostRequest::Census) => census::answer(self.container_pid(), stream).await,
@@ -123,7 +129,9 @@ impl Guest {
                 reply(stream, &Time { now_ns: crate::wake::now_ns() }).await;
             }
             Ok(HostRequest::PowerOff) => {
-                let done = power::settle().map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok);
+                // What volumes hold is written back meanwhile.
+                let settled = tokio::task::spawn_blocking(power::settle).await.map_err(io::Error::from);
+                let done = settled.flatten().map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok);
                 reply(stream, &done).await;
                 power::off();
             }

@@ -21,8 +21,9 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
     if matches!(plan.network, Network::Link { .. }) {
         boot::load_module("tun.ko")?;
     }
+    boot::load_module("fuse.ko")?;
     enter_system(&plan.disks.system)?;
-    for name in ["image", "scratch", "rootfs", "bundle", "given"] {
+    for name in ["image", "scratch", "rootfs", "bundle", "given", "volumes"] {
         fs::create_dir_all(Path::new(DIR).join(name)).with_context(|| format!("make {DIR}/{name}"))?;
     }
     attach(&plan.disks.image, "/run/fcvm/image", "erofs", MountFlags::RDONLY, c"")?;

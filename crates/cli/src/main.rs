@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     // A jail, of the monitor or of the file server, is this program started anew: before anything else, since it needs a single thread.
     let first = std::env::args_os().nth(1);
     if first.as_ref().is_some_and(|first| first == settings::JAIL_MARKER) {
-        return fcvm_sys::jail::enter(|_| ExitCode::FAILURE);
+        return fcvm_sys::jail::enter(fcvm_volume::serve);
     }
     let outcome = if first.is_some_and(|first| first == settings::PAGER_MARKER) { serve_pages() } else { run() };
     match outcome {

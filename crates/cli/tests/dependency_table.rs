@@ -17,8 +17,12 @@ const TABLE: &[(&str, &[&str])] = &[
     ("pager", &["sys"]),
     ("vmm", &["pager", "spec", "sys"]),
     ("net", &["link", "proto", "spec", "sys"]),
-    ("engine", &["archive", "artifacts", "image", "link", "net", "pager", "proto", "spec", "store", "sys", "vmm"]),
-    ("cli", &["archive", "artifacts", "engine", "image", "pager", "proto", "spec", "store", "sys", "vmm"]),
+    ("volume", &["sys"]),
+    (
+        "engine",
+        &["archive", "artifacts", "image", "link", "net", "pager", "proto", "spec", "store", "sys", "vmm", "volume"],
+    ),
+    ("cli", &["archive", "artifacts", "engine", "image", "pager", "proto", "spec", "store", "sys", "vmm", "volume"]),
     ("agent", &["archive", "link", "proto", "sys"]),
 ];
 

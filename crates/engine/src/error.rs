@@ -23,6 +23,23 @@ pub enum Error {
     /// No monitor can run what was asked for.
     #[error(transparent)]
     Choice(#[from] fcvm_vmm::ChoiceError),
+    /// The file server of the volumes.
+    #[error(transparent)]
+    FileServer(#[from] fcvm_volume::Error),
+    /// What a volume is to show is not there. Podman's words.
+    #[error("statfs {}", path.display())]
+    NoSource {
+        /// Its path.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The guest does not have its volumes.
+    #[error("mount the volumes in the guest: {reason}")]
+    Volumes {
+        /// Why not.
+        reason: String,
+    },
     /// A published port.
     #[error(transparent)]
     Port(#[from] fcvm_net::BindError),

@@ -20,6 +20,7 @@ pub mod run;
 mod settings;
 pub mod snapshot;
 mod usage;
+mod volumes;
 
 pub use attachment::{Attachment, CHANNEL_DEPTH, Input, Output};
 pub use error::Error;

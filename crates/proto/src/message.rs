@@ -106,6 +106,15 @@ pub enum HostRequest {
     Thaw,
     /// Asks what runs in the container. The guest answers with [`crate::census::Census`] messages until it finishes.
     Census,
+    /// Mounts a volume, or takes over one that is mounted in a restored machine. The guest answers with one [`Done`], then
+    /// requests of its kernel flow on the data lane, and their answers the other way: FUSE messages, unchanged, which
+    /// frame themselves. The volume stays mounted when the stream is over, and waits for another one.
+    Volume(Volume),
+    /// Asks whether all volumes answer. The guest says so with [`Done`].
+    Volumes,
+    /// Lets the requests of all volumes be answered and begins no others as long as the stream lives. The guest says with
+    /// [`Done`] that none is left.
+    Hold,
     /// Runs a command. Carries the same as [`HostRequest::Start`].
     Exec(Exec),
     /// Asks what the container uses. The guest answers with one [`crate::usage::Usage`].
@@ -139,6 +148,28 @@ pub enum HostRequest {
     },
     /// Syncs, unmounts and powers the machine off. The guest answers with [`Done`] when file systems are clean.
     PowerOff,
+}
+
+/// A volume, as a guest mounts it at `/run/fcvm/volumes/NUMBER`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its number among those of the VM.
+    pub number: u32,
+    /// What its root is.
+    pub root: VolumeRoot,
+    /// Nothing is written to it.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// What the root of a volume is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeRoot {
+    /// A directory.
+    Directory,
+    /// A file.
+    File,
 }
 
 /// A stream that the guest opens on the host.

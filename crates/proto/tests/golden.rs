@@ -149,6 +149,12 @@ fn requests(samples: &mut Samples) {
     samples.is("freeze", HostRequest::Freeze);
     samples.is("thaw", HostRequest::Thaw);
     samples.is("census", HostRequest::Census);
+    samples.is("volumes", HostRequest::Volumes);
+    samples.is("hold", HostRequest::Hold);
+    let volume = Volume { number: 1, root: VolumeRoot::Directory, read_only: true };
+    samples.is("volume", HostRequest::Volume(volume));
+    let least = Volume { number: 0, root: VolumeRoot::File, read_only: false };
+    samples.means("volume-least", HostRequest::Volume(least));
     samples.is("clock", HostRequest::Clock { shift_ns: -20_000_000 });
     samples.is("time", Time { now_ns: 1_795_000_000_123_456_789 });
     let least = Exec { command: vec!["true".into()], ..Exec::default() };
@@ -349,6 +355,7 @@ fn all_messages_have_samples(
         HostRequest::Census | HostRequest::Freeze | HostRequest::Thaw => {}
         HostRequest::Pack(_) | HostRequest::Unpack(_) => {}
         HostRequest::Usage | HostRequest::Processes | HostRequest::Changes => {}
+        HostRequest::Volume(_) | HostRequest::Volumes | HostRequest::Hold => {}
     }
     match session {
         SessionMessage::Park | SessionMessage::Parked => {}

@@ -1,6 +1,6 @@
 //! The container inside a VM: what `podman run` says about its process and its file system.
 
-use crate::{Invalid, Signal};
+use crate::{Invalid, Signal, VolumeSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,6 +23,9 @@ pub struct ContainerSpec {
     pub hostname: Option<String>,
     /// `--tmpfs`.
     pub tmpfs: Vec<Tmpfs>,
+    /// `--volume` and `--mount`. A volume's number is its place here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeSpec>,
     /// `--read-only`.
     pub read_only: bool,
     /// `--privileged`.

@@ -13,6 +13,7 @@ pub mod restart;
 pub mod signal;
 pub mod unit;
 mod vm;
+mod volume;
 
 pub use container::{ContainerSpec, Engine, HostEntry, Tmpfs, Ulimit};
 pub use health::{HealthAsked, HealthCommand, HealthSpec, HealthUrl};
@@ -26,6 +27,7 @@ pub use unit::MiB;
 pub use vm::{
     Accel, KernelChoice, MachineShape, PageSize, Removal, RootKind, SnapshotPolicy, Stdin, VmSpec, VmmChoice,
 };
+pub use volume::{MountAsk, VolumeCache, VolumeRights, VolumeSource, VolumeSpec};
 
 /// A value that was refused at the door: what it was, and what it should look like.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,5 +8,6 @@ pub mod mapping;
 pub mod memfd;
 pub mod process;
 pub mod socket;
+pub mod thread;
 pub mod tsc;
 pub mod userfaultfd;

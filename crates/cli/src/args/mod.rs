@@ -4,6 +4,7 @@ mod copy;
 mod environment;
 mod health;
 mod metadata;
+mod mounts;
 mod podman;
 mod run;
 mod snapshot;

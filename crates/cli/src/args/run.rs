@@ -2,6 +2,7 @@
 
 use super::environment::environment;
 use super::health::HealthArgs;
+use super::mounts::Mounts;
 use super::words::split_words;
 use crate::config::{Config, RunDefaults};
 use crate::error::Failure;
@@ -12,7 +13,7 @@ use fcvm_spec::container::parse_capability;
 use fcvm_spec::unit::parse_bytes;
 use fcvm_spec::{
     Accel, ContainerSpec, Engine, HostEntry, KernelChoice, MachineShape, MiB, PageSize, PortMapping, Removal,
-    RestartPolicy, RootKind, SnapshotPolicy, Stdin, Tmpfs, Ulimit, VmId, VmName, VmSpec, VmmChoice,
+    RestartPolicy, RootKind, SnapshotPolicy, Stdin, Ulimit, VmId, VmName, VmSpec, VmmChoice,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,12 @@ pub(crate) struct RunArgs {
     /// File system in memory: PATH[:OPTIONS]
     #[arg(long, value_name = "PATH")]
     tmpfs: Vec<String>,
+    /// Directory or file of the host: SOURCE:TARGET[:OPTIONS]
+    #[arg(short, long, alias = "map", value_name = "VOLUME")]
+    volume: Vec<String>,
+    /// The same, or a file system in memory: type=bind|tmpfs,source=…,target=…
+    #[arg(long, value_name = "MOUNT")]
+    mount: Vec<String>,
     /// Make the container's root read-only
     #[arg(long)]
     read_only: bool,
@@ -277,6 +284,7 @@ impl RunArgs {
     }
 
     fn container(&self, config: &Config) -> Result<ContainerSpec, Failure> {
+        let mounts = Mounts::of(&self.tmpfs, &self.volume, &self.mount)?;
         let all = |texts: &[String]| texts.iter().map(|text| parse_capability(text)).collect::<Result<Vec<_>, _>>();
         Ok(ContainerSpec {
             command: self.command()?,
@@ -285,7 +293,8 @@ impl RunArgs {
             workdir: self.workdir.clone().map(absolute).transpose()?,
             user: self.user.clone(),
             hostname: self.hostname.clone(),
-            tmpfs: self.tmpfs.iter().map(|text| Tmpfs::parse(text)).collect::<Result<_, _>>()?,
+            tmpfs: mounts.tmpfs,
+            volumes: mounts.volumes,
             read_only: self.read_only,
             privileged: self.privileged,
             cap_add: all(&self.cap_add)?,

@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// Flags of podman and why they are refused, for these verbs or (none named) for all; the rest is "not supported".
 const FLAGS: &[(&[&str], &[&str], &str)] = &[
     (&["run"], &["-t", "--tty", "-it", "-ti"], "terminals are not there yet; use -i for input without one"),
-    (RUNNING, &["-v", "--volume", "--mount", "--map", "--volumes-from"], "volumes are not there yet"),
+    (RUNNING, &["--volumes-from"], "give the same --volume to each"),
     (
         &["run"],
         &["-a", "--attach", "--detach-keys"],
@@ -67,7 +67,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["container", "image"], "use the verb alone, for example ps, inspect or images"),
     (&["login", "logout"], "podman, docker or skopeo log in; their auth files are read here"),
     (&["pod", "kube", "generate", "play"], "pods are not there yet"),
-    (&["volume"], "volumes are not there yet"),
+    (&["volume"], "named volumes are not there yet; give a path to --volume"),
     (&["network"], "every VM has a network of its own; see --network and --publish of run"),
     (&["attach"], "terminals are not there yet; logs -f shows the output, exec -i runs a command"),
     (&["machine"], "every container has a machine of its own here"),

@@ -4,7 +4,7 @@
 //! protect a kernel that nobody else uses, and costs every system call.
 
 use super::process::Process;
-use fcvm_spec::{ContainerSpec, VmSpec};
+use fcvm_spec::{ContainerSpec, VmSpec, VolumeRights, VolumeSpec};
 use serde_json::{Value, json};
 
 /// Where the agent keeps what the container is made of.
@@ -86,11 +86,19 @@ fn mounts(asked: &ContainerSpec) -> Vec<Value> {
     for path in writable.iter().filter(|path| !taken(path)) {
         mounts.push(mount(path, "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"]));
     }
+    let mut wanted: Vec<(&str, Value)> = Vec::new();
     for tmpfs in &asked.tmpfs {
         let options: Vec<&str> =
             ["nosuid", "nodev"].into_iter().chain(tmpfs.options.iter().map(String::as_str)).collect();
-        mounts.push(mount(&tmpfs.path, "tmpfs", "tmpfs", &options));
+        wanted.push((&tmpfs.path, mount(&tmpfs.path, "tmpfs", "tmpfs", &options)));
     }
+    for (number, volume) in asked.volumes.iter().enumerate() {
+        let source = format!("{AGENT_DIR}/volumes/{number}");
+        wanted.push((&volume.target, mount(&volume.target, "bind", &source, &options(volume))));
+    }
+    // One may lie in another, whichever was named first.
+    wanted.sort_by_key(|(path, _)| path.split('/').count());
+    mounts.extend(wanted.into_iter().map(|(_, mount)| mount));
     // What a clone is given appears here. After the others, which may lie below it.
     mounts.push(mount(
         GIVEN,
@@ -99,6 +107,12 @@ fn mounts(asked: &ContainerSpec) -> Vec<Value> {
         &["bind", "rprivate", "ro", "nosuid", "noexec", "nodev"],
     ));
     mounts
+}
+
+fn options(volume: &VolumeSpec) -> Vec<&'static str> {
+    let VolumeRights { exec, suid, dev } = volume.rights;
+    let given = [(volume.read_only, "ro"), (!exec, "noexec"), (!suid, "nosuid"), (!dev, "nodev")];
+    ["bind", "rprivate"].into_iter().chain(given.into_iter().filter(|(is, _)| *is).map(|(_, option)| option)).collect()
 }
 
 fn linux(asked: &ContainerSpec) -> Value {

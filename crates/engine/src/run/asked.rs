@@ -97,7 +97,8 @@ impl Engine {
         id: &SnapshotId,
     ) -> Result<Life, Error> {
         let awake = self.boot_next(vm, choice, id).await?;
-        let next = Life::begin(vm, awake, None, output.cloned()).await?;
+        let volumes = self.attach_volumes(&vm.record().spec, awake.link.session(), awake.states.clone()).await?;
+        let next = Life::begin(vm, (awake, volumes), None, output.cloned()).await?;
         vm.update(|record| record.started_ns = Some(now_ns()))?;
         self.reach(FailPoint::RewindAwake)?;
         vm.dir().take_over_next()?;

@@ -18,6 +18,7 @@ use fcvm_spec::{SnapshotId, VmSpec};
 use fcvm_store::snapshot::ContainerState;
 use fcvm_store::{FailPoint, Monitor, OwnedVm, Owner, Receipt, VmRecord};
 use fcvm_vmm::{Access, Choice, Disk, Machine, MachineSpec, Origin};
+use fcvm_volume::State;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ impl Booted {
     /// What a capture needs of it before its container starts.
     pub(super) fn live<'a>(&'a self, record: &'a VmRecord) -> Live<'a> {
         let Awake { machine, link, files, .. } = &self.awake;
-        Live { record, machine, link, files, container: ContainerState::Unstarted }
+        Live { record, machine, link, files, volumes: None, container: ContainerState::Unstarted }
     }
 }
 
@@ -47,6 +48,8 @@ pub(crate) struct Awake {
     pub(crate) files: MachineFiles,
     /// What brings the container's streams.
     pub(super) first: HostRequest,
+    /// What its volumes were in the snapshot, in one that had them.
+    pub(super) states: Vec<State>,
     pub(super) hold: Option<Hold>,
 }
 
@@ -62,28 +65,28 @@ impl Engine {
         make_run_dir(&run_dir)?;
         self.reach(FailPoint::RunDirectory)?;
         let spec = |origin| machine_spec(&choice, &vm.record().spec, origin, &files, &run_dir);
-        let (machine, Greeted { link, incoming }, first, hold) = match beginning {
+        let (machine, Greeted { link, incoming }, first, (states, hold)) = match beginning {
             Beginning::Boot { kernel, initramfs, plan } => {
                 let spec = spec(Origin::Boot { kernel, initramfs });
                 let (machine, greeted) = self.boot_fresh(vm, &spec, &plan).await?;
-                (machine, greeted, HostRequest::Start, hold)
+                (machine, greeted, HostRequest::Start, (Vec::new(), hold))
             }
-            Beginning::Wake { saved, delta, container } => {
+            Beginning::Wake { saved, delta, container, states } => {
                 let spec = spec(Origin::Saved(saved));
                 let (machine, greeted) = self.wake(vm, &spec, *delta, container).await?;
                 // The VM has links of its own to all that it uses from now on.
                 drop(hold);
-                (machine, greeted, first_request(container), None)
+                (machine, greeted, first_request(container), (states, None))
             }
         };
-        Ok(Booted { awake: Awake { machine, link, incoming, files, first, hold }, ports, warm })
+        Ok(Booted { awake: Awake { machine, link, incoming, files, first, states, hold }, ports, warm })
     }
 
     /// Makes the machine that is to take the place of a running one, which is not touched.
     pub(super) async fn boot_next(&self, vm: &mut OwnedVm, choice: &Choice, id: &SnapshotId) -> Result<Awake, Error> {
         let dir = vm.dir().make_next()?;
         let lent = lend(&dir, &self.store().find_snapshot(id.as_str())?, choice)?;
-        let Lent { manifest, saved, files, .. } = &lent;
+        let Lent { manifest, saved, files, states, .. } = &lent;
         let (was, is) = (&manifest.spec.machine, &vm.record().spec.machine);
         if (was, &manifest.image_digest) != (is, &vm.record().image_digest) {
             return Err(Error::OtherVm { what: "another image or machine" });
@@ -95,7 +98,8 @@ impl Engine {
         let delta = delta(&vm.record().spec);
         let (machine, Greeted { link, incoming }) = self.wake(vm, &spec, delta, manifest.container).await?;
         let files = MachineFiles::lent(vm.dir().path());
-        Ok(Awake { machine, link, incoming, files, first: HostRequest::Attach, hold: None })
+        let states = states.clone();
+        Ok(Awake { machine, link, incoming, files, first: HostRequest::Attach, states, hold: None })
     }
 
     async fn boot_fresh(&self, vm: &mut OwnedVm, spec: &MachineSpec, plan: &Plan) -> Result<(Machine, Greeted), Error> {

@@ -9,6 +9,7 @@ use crate::cache::Warm;
 use crate::control::{Ask, Control};
 use crate::link::{GuestLink, ask};
 use crate::snapshot::capture::{Copy, Live, MachineFiles};
+use crate::volumes::{Renewal, Volumes};
 use crate::{Engine, Error, Input, Output, health, metadata};
 use fcvm_link::{Incoming, Receiver, Session};
 use fcvm_net::address::Translation;
@@ -44,7 +45,8 @@ impl Engine {
     pub(super) async fn drive(&self, vm: &mut OwnedVm, booted: Booted, lives: &mut Lives<'_>) -> Result<Over, Error> {
         let Booted { awake, ports, mut warm } = booted;
         let input = lives.attachment.input.take();
-        let mut life = Life::begin(vm, awake, input, lives.attachment.output.clone()).await?;
+        let volumes = self.attach_volumes(&vm.record().spec, awake.link.session(), awake.states.clone()).await?;
+        let mut life = Life::begin(vm, (awake, volumes), input, lives.attachment.output.clone()).await?;
         self.reach(FailPoint::Started)?;
         vm.update(|record| {
             advance(record, Event::Started);
@@ -90,6 +92,12 @@ impl Engine {
                     self.capture_wanted(&life.live(vm.record()), std::mem::take(&mut warm)).await?;
                     break ContainerEnd::Done;
                 }
+                Happened::VolumesEnded(Renewal::Useless) => {}
+                Happened::VolumesEnded(Renewal::Worthwhile) => {
+                    if let Err(error) = life.renew_volumes(self, &vm.record().spec).await {
+                        tracing::warn!(%error, "the volumes are served no more");
+                    }
+                }
                 Happened::Asked(ask) => {
                     self.act_on(ask, vm, &mut life, &mut Around { lives, ports: &ports }).await?;
                 }
@@ -132,6 +140,7 @@ pub(super) struct Life {
     link: GuestLink,
     incoming: Incoming,
     files: MachineFiles,
+    volumes: Option<Volumes>,
     /// Kept until the machine has ended.
     _hold: Option<Hold>,
     egress: Egress,
@@ -157,6 +166,8 @@ enum Happened {
     Ended(ContainerEnd),
     /// Another process wants something.
     Asked(Ask),
+    /// Nobody answers for the volumes any more.
+    VolumesEnded(Renewal),
     /// It was asked whether the container is well.
     Checked(HealthRecord),
     /// The container is as well as can be told.
@@ -167,11 +178,11 @@ impl Life {
     /// Starts the container, or takes over one that runs, and carries its streams.
     pub(super) async fn begin(
         vm: &OwnedVm,
-        awake: Awake,
+        (awake, volumes): (Awake, Option<Volumes>),
         input: Option<mpsc::Receiver<Input>>,
         output: Option<mpsc::Sender<Output>>,
     ) -> Result<Self, Error> {
-        let Awake { mut machine, link, incoming, files, first, hold } = awake;
+        let Awake { mut machine, link, incoming, files, first, states: _, hold } = awake;
         let container = start(link.session(), &mut machine, &first).await?;
         let spec = &vm.record().spec;
         let metadata = Metadata::new(metadata::tree(vm.record())?);
@@ -185,6 +196,7 @@ impl Life {
             link,
             incoming,
             files,
+            volumes,
             _hold: hold,
             served: None,
             tasks: JoinSet::new(),
@@ -239,6 +251,7 @@ impl Life {
                 }
                 Some(_) = self.tasks.join_next() => {}
                 Some(signal) = lives.attachment.signals.recv() => self.signal(signal),
+                renewal = volumes_ended(&mut self.volumes) => return Happened::VolumesEnded(renewal),
                 asked = lives.control.ask() => return Happened::Asked(asked),
                 Some(check) = self.checks.1.recv() => return Happened::Checked(check),
                 () = overdue(self.deadline) => self.kill(),
@@ -250,10 +263,17 @@ impl Life {
         }
     }
 
+    async fn renew_volumes(&mut self, engine: &Engine, spec: &VmSpec) -> Result<(), Error> {
+        match &mut self.volumes {
+            Some(volumes) => engine.renew_volumes(spec, self.link.session(), volumes).await,
+            None => Ok(()),
+        }
+    }
+
     /// What a capture needs of it.
     pub(super) fn live<'a>(&'a self, record: &'a VmRecord) -> Live<'a> {
-        let Self { machine, link, files, .. } = self;
-        Live { record, machine, link, files, container: ContainerState::Running }
+        let Self { machine, link, files, volumes, .. } = self;
+        Live { record, machine, link, files, volumes: volumes.as_ref(), container: ContainerState::Running }
     }
 
     /// Ends its tasks.
@@ -289,6 +309,13 @@ impl Life {
                 tracing::debug!(%error, %signal, "a signal did not reach the container");
             }
         });
+    }
+}
+
+async fn volumes_ended(volumes: &mut Option<Volumes>) -> Renewal {
+    match volumes {
+        Some(volumes) => volumes.ended().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -18,6 +18,7 @@ use fcvm_spec::{
 use fcvm_store::snapshot::{CacheClaim, ContainerState, SnapshotDir, SnapshotHold};
 use fcvm_store::{FailPoint, OwnedVm};
 use fcvm_vmm::{Choice, Probe, Saved};
+use fcvm_volume::State;
 use oci_spec::image::ImageConfiguration;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub(crate) enum Beginning {
     /// It boots.
     Boot { kernel: PathBuf, initramfs: PathBuf, plan: Box<Plan> },
     /// It wakes up from a snapshot.
-    Wake { saved: Saved, delta: Box<Delta>, container: ContainerState },
+    Wake { saved: Saved, delta: Box<Delta>, container: ContainerState, states: Vec<State> },
 }
 
 /// Keeps others from removing what the VM uses.
@@ -88,6 +89,7 @@ impl Engine {
         policy: SnapshotPolicy,
         observer: &dyn RunObserver,
     ) -> Result<Prepared, Error> {
+        crate::volumes::check(&request.spec.container)?;
         // Huge pages are only served, and nobody serves what was made by itself.
         let policy = if request.spec.machine.pages == PageSize::Huge { SnapshotPolicy::Never } else { policy };
         let set = self.boot_set(&request.spec)?;
@@ -162,7 +164,9 @@ impl Engine {
         if let Goal::Snapshot(wanted) = &request.goal {
             return Ok((Warm::Wanted(wanted.clone(), self.claim_wanted(wanted)?), None));
         }
-        if policy != SnapshotPolicy::Allowed || request.spec.stdin != Stdin::Null {
+        // What a container has read of a volume may be another thing in the next run.
+        let is_its_own = request.spec.stdin != Stdin::Null || !request.spec.container.volumes.is_empty();
+        if policy != SnapshotPolicy::Allowed || is_its_own {
             return Ok((Warm::Unused, None));
         }
         // One that nobody can see become well is made only by `prepare`.

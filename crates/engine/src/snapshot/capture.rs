@@ -9,6 +9,7 @@
 use super::{CaptureRequest, Captured, Quiesce, census};
 use crate::link::{GuestLink, ask};
 use crate::run::now_ns;
+use crate::volumes::{Held, Volumes};
 use crate::{Engine, Error, clock};
 use fcvm_proto::census::Census;
 use fcvm_proto::message::HostRequest;
@@ -18,6 +19,7 @@ use fcvm_store::snapshot::{
 use fcvm_store::{FailPoint, VmRecord, sparse};
 use fcvm_vmm::Machine;
 use fcvm_vmm::memory::{MemoryCopy, Pages, Whole};
+use fcvm_volume::State;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -60,6 +62,7 @@ pub(crate) struct Live<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) link: &'a GuestLink,
     pub(crate) files: &'a MachineFiles,
+    pub(crate) volumes: Option<&'a Volumes>,
     pub(crate) container: ContainerState,
 }
 
@@ -70,6 +73,8 @@ pub(crate) struct Taken {
     files: MachineFiles,
     devices: Vec<u8>,
     census: Option<Census>,
+    /// What its volumes were, if it has any.
+    states: Option<Vec<State>>,
     memory: Moment,
     /// Complete but for its files.
     manifest: Manifest,
@@ -132,11 +137,13 @@ impl Engine {
             let written = tokio::time::timeout(QUIESCE, written).await;
             written.map_err(|_| Error::NotSilent { seconds: QUIESCE.as_secs() })??;
         }
+        let held = hold(live).await?;
         let parked = live.link.park().await?;
         let (begun, at_ns) = (Instant::now(), now_ns());
         let saved = pause(live, copying, &staging).await;
         let paused = begun.elapsed();
         drop(parked);
+        let states = held.map(|(_until_here, states)| states);
         // Its clock stood still as long as it did. That this fails is no reason to lose the snapshot.
         match tokio::time::timeout(PATIENCE, clock::set(live.link.session())).await {
             Ok(Ok(off_ns)) => tracing::debug!(off_ns, "the clock goes on"),
@@ -145,8 +152,20 @@ impl Engine {
         }
         let (devices, memory) = saved?;
         let manifest = describe(live, request, at_ns, paused);
-        Ok(Taken { staging, files: live.files.clone(), devices, census, memory, manifest })
+        Ok(Taken { staging, files: live.files.clone(), devices, census, states, memory, manifest })
     }
+}
+
+/// Lets the requests of the volumes be answered, begins no others, and tells what the volumes are then.
+async fn hold(live: &Live<'_>) -> Result<Option<(Held, Vec<State>)>, Error> {
+    let Some(volumes) = live.volumes else { return Ok(None) };
+    let held = async {
+        let held = volumes.hold(live.link.session()).await?;
+        let states = volumes.save(&held).await?;
+        Ok((held, states))
+    };
+    let held = tokio::time::timeout(QUIESCE, held).await;
+    held.map_err(|_| Error::NotSilent { seconds: QUIESCE.as_secs() })?.map(Some)
 }
 
 /// What runs in the container, if it can be told: a snapshot is as good without.
@@ -209,13 +228,18 @@ impl Taken {
     /// Writes down what is not written yet and makes the snapshot whole. Blocks.
     pub(crate) fn write(self, keep: Keep) -> Result<Captured, Error> {
         let failed = |what| move |source: io::Error| Error::Memory { what, source };
-        let Self { staging, files, devices, census, memory, mut manifest } = self;
+        let Self { staging, files, devices, census, states, memory, mut manifest } = self;
         staging.create(name::DEVICES)?.write_all(&devices).map_err(failed("write the devices beside"))?;
         let mut own = vec![name::DEVICES, name::SCRATCH];
         if let Some(census) = census {
             let text = serde_json::to_vec(&census).expect("a census is plain");
             staging.create(name::CENSUS)?.write_all(&text).map_err(failed("write the census beside"))?;
             own.push(name::CENSUS);
+        }
+        if let Some(states) = states {
+            let text = serde_json::to_vec(&states).expect("states are plain");
+            staging.create(name::VOLUMES)?.write_all(&text).map_err(failed("write the volumes beside"))?;
+            own.push(name::VOLUMES);
         }
         let mut shared = vec![(&files.system, name::SYSTEM), (&files.image, name::IMAGE)];
         let mut own_pages = None;

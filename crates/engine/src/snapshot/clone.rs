@@ -11,6 +11,7 @@ use fcvm_spec::{RestartPolicy, SnapshotId, VmSpec};
 use fcvm_store::snapshot::{ContainerState, Holds, Manifest, SavedMachine, SnapshotDir, SnapshotHold, name};
 use fcvm_store::{OwnedVm, Restored};
 use fcvm_vmm::{Choice, Saved};
+use fcvm_volume::State;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ impl Engine {
         if snapshot.manifest()?.holds == Holds::Disk {
             return self.prepare_with_disk(vm, &snapshot).await;
         }
+        crate::volumes::check(&request.spec.container)?;
         let choice = self.choose(&request.spec)?;
         let ports = Arc::new(Published::bind(&request.spec.ports).await?);
         let mut lent = lend(vm.dir().path(), &snapshot, &choice)?;
@@ -63,6 +65,8 @@ pub(crate) struct Lent {
     pub(crate) manifest: Manifest,
     pub(crate) saved: Saved,
     pub(crate) files: MachineFiles,
+    /// What its volumes were.
+    pub(crate) states: Vec<State>,
     hold: SnapshotHold,
 }
 
@@ -85,13 +89,24 @@ pub(crate) fn lend(into: &Path, snapshot: &SnapshotDir, choice: &Choice) -> Resu
         version: manifest.machine.version.clone(),
         server: None,
     };
-    Ok(Lent { manifest, saved, files: MachineFiles::lent(into), hold })
+    let states = states(snapshot, &manifest)?;
+    Ok(Lent { manifest, saved, files: MachineFiles::lent(into), states, hold })
+}
+
+/// What the volumes were when their VM was saved.
+fn states(snapshot: &SnapshotDir, manifest: &Manifest) -> Result<Vec<State>, Error> {
+    if !manifest.files.contains_key(name::VOLUMES) {
+        return Ok(Vec::new());
+    }
+    let failed = |source| Error::Snapshot { what: "read the volumes", source };
+    let text = std::fs::read(snapshot.path(name::VOLUMES)).map_err(failed)?;
+    serde_json::from_slice(&text).map_err(|error| failed(error.into()))
 }
 
 impl Lent {
     fn wake(self, delta: Delta) -> (Beginning, MachineFiles, Hold) {
-        let Self { manifest, saved, files, hold } = self;
-        let beginning = Beginning::Wake { saved, delta: Box::new(delta), container: manifest.container };
+        let Self { manifest, saved, files, states, hold } = self;
+        let beginning = Beginning::Wake { saved, delta: Box::new(delta), container: manifest.container, states };
         (beginning, files, Hold::Snapshot { _hold: hold })
     }
 }

@@ -55,6 +55,8 @@ pub mod name {
     pub const DEVICES: &str = "devices";
     /// What ran in the container, if it did.
     pub const CENSUS: &str = "census.json";
+    /// What the file server of its volumes knew, if it had volumes.
+    pub const VOLUMES: &str = "volumes.json";
     /// In a snapshot of a disk, what the image's author says about running it.
     pub const CONFIG: &str = "image.json";
     /// The VM's own writes.

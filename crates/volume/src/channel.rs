@@ -1,0 +1,161 @@
+//! One volume as it is served: its file system, the channel of its messages, and the threads that take turns on it.
+//!
+//! A thread receives one whole request, lets the next one receive, and answers. So a request that waits for a disk holds
+//! up no other, and there are never more of them than threads.
+
+use crate::control::{Cache, Owners, Served, State};
+use crate::message::{Message, opcode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread;
+use std::time::Duration;
+use virtiofsd::filesystem::SerializableFileSystem;
+use virtiofsd::passthrough::{
+    CachePolicy, Config, InodeFileHandlesMode, MigrationMode, MigrationOnError, NegotiationMode, PassthroughFs,
+};
+use virtiofsd::server::Server;
+use virtiofsd::soft_idmap::cmdline::IdMap;
+
+/// Requests of one volume that are answered at the same time.
+const THREADS: usize = 4;
+
+/// How long a guest believes a name or an attribute: as long as the host's changes may stay unseen.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+/// A volume that is served.
+pub(crate) struct Channel {
+    files: Server<PassthroughFs>,
+    receiving: Mutex<()>,
+    sending: Mutex<()>,
+    socket: File,
+    /// Held while a request is answered; whoever holds it alone sees the tables at rest.
+    busy: RwLock<()>,
+    /// The request with which the guest began.
+    hello: Mutex<Option<Vec<u8>>>,
+}
+
+impl Channel {
+    /// Opens the volume and puts it into its state, if it has one.
+    pub(crate) fn open(served: &Served, socket: OwnedFd, descriptors: u64) -> io::Result<Self> {
+        let channel = Self {
+            files: Server::new(PassthroughFs::new(configuration(served, descriptors))?),
+            receiving: Mutex::default(),
+            sending: Mutex::default(),
+            socket: socket.into(),
+            busy: RwLock::default(),
+            hello: Mutex::default(),
+        };
+        if let Some(state) = &served.state {
+            channel.restore(state)?;
+        }
+        Ok(channel)
+    }
+
+    /// Starts the threads. One that fails ends the process, and with it every volume: a guest is told so by its owner.
+    pub(crate) fn start(self: Arc<Self>) -> io::Result<()> {
+        for _ in 0..THREADS {
+            let channel = self.clone();
+            thread::Builder::new().name("volume".to_owned()).spawn(move || channel.answer_all())?;
+        }
+        Ok(())
+    }
+
+    /// Tells the state. Waits for what is being answered.
+    pub(crate) fn save(&self) -> io::Result<State> {
+        let _at_rest = self.busy.write().unwrap_or_else(PoisonError::into_inner);
+        self.files.prepare_serialization(Arc::new(AtomicBool::new(false)));
+        let mut file = File::from(fcvm_sys::memfd::growing("state")?);
+        self.files.serialize(file.try_clone()?)?;
+        let mut tables = Vec::new();
+        file.rewind()?;
+        io::Read::read_to_end(&mut file, &mut tables)?;
+        let hello =
+            self.hello.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|hello| BASE64.encode(hello));
+        Ok(State::new(hello, BASE64.encode(tables)))
+    }
+
+    /// What was agreed on with the guest is not in the tables: its first message is answered once more.
+    fn restore(&self, state: &State) -> io::Result<()> {
+        if !state.is_known() {
+            return Err(io::Error::other("its state is of another version of fcvm"));
+        }
+        let Some(hello) = &state.hello else { return Ok(()) };
+        let hello = BASE64.decode(hello).map_err(io::Error::other)?;
+        let mut message = Message::new()?;
+        message.load(&hello)?;
+        self.answer(&mut message)?;
+        let mut file = File::from(fcvm_sys::memfd::growing("state")?);
+        file.write_all(&BASE64.decode(&state.tables).map_err(io::Error::other)?)?;
+        file.rewind()?;
+        self.files.deserialize_and_apply(file)
+    }
+
+    fn answer_all(&self) {
+        if let Err(error) = fcvm_sys::thread::own_directory().and_then(|()| self.take_turns()) {
+            eprintln!("volume: {error}");
+            std::process::exit(1);
+        }
+    }
+
+    fn take_turns(&self) -> io::Result<()> {
+        let mut message = Message::new()?;
+        loop {
+            {
+                let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+                if !message.receive(&self.socket)? {
+                    return Ok(());
+                }
+            }
+            let length = self.answer(&mut message)?;
+            if length > 0 {
+                let _turn = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+                message.send(&self.socket, length)?;
+            }
+        }
+    }
+
+    fn answer(&self, message: &mut Message) -> io::Result<u32> {
+        let _busy = self.busy.read().unwrap_or_else(PoisonError::into_inner);
+        if message.opcode()? == opcode::INIT {
+            *self.hello.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.request()?);
+        }
+        message.answer(|reader, writer| self.files.handle_message(reader, writer, None::<&mut ()>))
+    }
+}
+
+/// The same for a volume and for what is restored of it.
+fn configuration(served: &Served, descriptors: u64) -> Config {
+    let believed = if served.cache == Cache::None { Duration::ZERO } else { BELIEVED };
+    let map = match served.owners {
+        Owners::Asking => None,
+        Owners::One => Some(vec![IdMap::SquashGuest { from_guest: 0, to_host: 0, count: u32::MAX }]),
+    };
+    Config {
+        root_dir: served.root.clone(),
+        entry_timeout: believed,
+        attr_timeout: believed,
+        cache_policy: if served.cache == Cache::None { CachePolicy::Never } else { CachePolicy::Auto },
+        writeback: served.cache == Cache::Writeback,
+        xattr: true,
+        posix_acl: NegotiationMode::Auto,
+        killpriv_v2: true,
+        // Files are kept by handles where root serves a file system that has them: a descriptor for each would be too many.
+        inode_file_handles: match served.owners {
+            Owners::Asking => InodeFileHandlesMode::Prefer,
+            Owners::One => InodeFileHandlesMode::Never,
+        },
+        // A file that vanished is an error of that file. One that became another is told by its handle.
+        migration_on_error: MigrationOnError::GuestError,
+        migration_mode: MigrationMode::FindPaths,
+        migration_verify_handles: true,
+        uid_map: map.clone(),
+        gid_map: map,
+        guest_fd_limit: descriptors,
+        ..Config::default()
+    }
+}

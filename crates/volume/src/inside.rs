@@ -1,0 +1,69 @@
+//! The file server's process, from the first order on.
+
+use crate::channel::Channel;
+use crate::control::{Answer, Order, Served, hear, tell};
+use rustix::process::{Resource, getrlimit};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Descriptors that are not for the guest's files.
+const OURS: u64 = 256;
+/// What is there where nothing is limited.
+const MOST: u64 = 1 << 20;
+
+/// Serves files until the owner is gone. The first descriptor is the control socket, the others are the channels of the
+/// volumes, in their order.
+///
+/// What the owner may not see of a defect is written to standard error.
+pub fn serve(descriptors: Vec<OwnedFd>) -> ExitCode {
+    // A thread that panicked may have left anything half done.
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("volume: {panic}");
+        std::process::exit(1);
+    }));
+    match answer_owner(descriptors) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("volume: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer_owner(descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    let mut descriptors = descriptors.into_iter();
+    let control = UnixStream::from(descriptors.next().ok_or(io::ErrorKind::InvalidInput)?);
+    let mut channels = Vec::new();
+    while let Some(order) = hear(&control)? {
+        let answer = match order {
+            Order::Serve(volumes) => match open(&volumes, &mut descriptors) {
+                Ok(opened) => {
+                    channels = opened;
+                    channels.iter().cloned().try_for_each(Channel::start)?;
+                    Answer::Serving
+                }
+                Err(reason) => Answer::Failed(reason),
+            },
+            Order::Save => {
+                let states = channels.iter().map(|channel| channel.save()).collect::<io::Result<Vec<_>>>();
+                states.map_or_else(|error| Answer::Failed(error.to_string()), Answer::Saved)
+            }
+        };
+        tell(&control, &answer)?;
+    }
+    Ok(())
+}
+
+fn open(volumes: &[Served], sockets: &mut impl Iterator<Item = OwnedFd>) -> Result<Vec<Arc<Channel>>, String> {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(MOST);
+    let each = limit.saturating_sub(OURS) / (volumes.len().max(1) as u64);
+    let mut channels = Vec::new();
+    for (number, (served, socket)) in volumes.iter().zip(sockets).enumerate() {
+        let channel = Channel::open(served, socket, each).map_err(|error| format!("volume {number}: {error}"))?;
+        channels.push(Arc::new(channel));
+    }
+    Ok(channels)
+}

@@ -1,0 +1,202 @@
+//! One FUSE message and its answer in memory, as virtiofsd wants them: a queue of two descriptors over an anonymous mapping.
+//!
+//! ```text
+//! 0         4 KiB                     4 KiB + LONGEST            4 KiB + 2 × LONGEST
+//! ┌─────────┬─────────────────────────┬──────────────────────────┐
+//! │ rings   │ request                 │ answer                   │
+//! └─────────┴─────────────────────────┴──────────────────────────┘
+//! ```
+//! Only [`Message`] writes the rings, so nothing of what a guest says is believed here but the request's own bytes.
+
+use std::fs::File;
+use std::io;
+use virtio_queue::desc::split::Descriptor;
+use virtio_queue::{Queue, QueueT};
+use virtiofsd::descriptor_utils::{Reader, Writer};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+type Memory = GuestMemoryMmap<vhost_user_backend::bitmap::BitmapMmapRegion>;
+
+/// The largest message either way: 1 MiB of data, and a page for what stands before it.
+pub(crate) const LONGEST: u32 = (1 << 20) + (1 << 12);
+/// The header that every request begins with (`fuse_in_header`), and that of every answer (`fuse_out_header`).
+const REQUEST_HEADER: u32 = 40;
+const ANSWER_HEADER: u32 = 16;
+/// An answer of a request that does not say how long it may be: an extended attribute is the longest.
+const ORDINARY: u32 = 1 << 17;
+
+const DESCRIPTORS: GuestAddress = GuestAddress(0);
+const AVAILABLE: GuestAddress = GuestAddress(0x100);
+const USED: GuestAddress = GuestAddress(0x200);
+const REQUEST: GuestAddress = GuestAddress(0x1000);
+const ANSWER: GuestAddress = GuestAddress(0x1000 + LONGEST as u64);
+
+/// `VRING_DESC_F_NEXT` and `VRING_DESC_F_WRITE`.
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+
+/// What a request is about, as far as it concerns us (`fuse_opcode`).
+pub(crate) mod opcode {
+    pub(crate) const READ: u32 = 15;
+    pub(crate) const INIT: u32 = 26;
+    pub(crate) const READDIR: u32 = 28;
+    pub(crate) const READDIRPLUS: u32 = 44;
+    /// READ, WRITE, RELEASE, FSYNC, FLUSH, READDIR, RELEASEDIR, FSYNCDIR, the locks, IOCTL, POLL, FALLOCATE, READDIRPLUS,
+    /// LSEEK and COPY_FILE_RANGE: these are of a file that a program has open.
+    pub(crate) const OF_OPEN_FILES: [u32; 17] = [15, 16, 18, 20, 25, 28, 29, 30, 31, 32, 33, 39, 40, 43, 44, 46, 47];
+    /// FORGET, INTERRUPT and BATCH_FORGET: these have no answer.
+    pub(crate) const UNANSWERED: [u32; 3] = [2, 36, 42];
+}
+
+/// Room for one request and its answer.
+#[derive(Debug)]
+pub(crate) struct Message {
+    memory: Memory,
+    queue: Queue,
+    turn: u16,
+    length: u32,
+}
+
+impl Message {
+    pub(crate) fn new() -> io::Result<Self> {
+        let size = 0x1000 + 2 * LONGEST as usize;
+        let memory = Memory::from_ranges(&[(GuestAddress(0), size)]).map_err(io::Error::other)?;
+        let mut queue = Queue::new(2).map_err(io::Error::other)?;
+        queue.try_set_desc_table_address(DESCRIPTORS).map_err(io::Error::other)?;
+        queue.try_set_avail_ring_address(AVAILABLE).map_err(io::Error::other)?;
+        queue.try_set_used_ring_address(USED).map_err(io::Error::other)?;
+        queue.set_ready(true);
+        Ok(Self { memory, queue, turn: 0, length: 0 })
+    }
+
+    /// Receives a request; false at the end of the channel.
+    pub(crate) fn receive(&mut self, mut channel: &File) -> io::Result<bool> {
+        let mut head = [0; 4];
+        match io::Read::read_exact(&mut channel, &mut head) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            other => other?,
+        }
+        let length = u32::from_ne_bytes(head);
+        if !(REQUEST_HEADER..=LONGEST).contains(&length) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message of no possible length"));
+        }
+        self.put(REQUEST, &head)?;
+        // The library's own way to read all of it gives up after a part.
+        let mut done = 4;
+        while done < length {
+            let (place, rest) = (GuestAddress(REQUEST.0 + u64::from(done)), (length - done) as usize);
+            match self.memory.read_volatile_from(place, &mut channel, rest).map_err(io::Error::other)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                some => done += some as u32,
+            }
+        }
+        self.length = length;
+        Ok(true)
+    }
+
+    /// Takes a request that was received before.
+    pub(crate) fn load(&mut self, request: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(request.len()).ok().filter(|length| (REQUEST_HEADER..=LONGEST).contains(length));
+        self.length = length.ok_or(io::ErrorKind::InvalidData)?;
+        self.put(REQUEST, request)
+    }
+
+    /// The request's bytes.
+    pub(crate) fn request(&self) -> io::Result<Vec<u8>> {
+        let mut request = vec![0; self.length as usize];
+        self.memory.read_slice(&mut request, REQUEST).map_err(io::Error::other)?;
+        Ok(request)
+    }
+
+    /// What the request is about.
+    pub(crate) fn opcode(&self) -> io::Result<u32> {
+        self.number(4)
+    }
+
+    /// Lays the request and the room for its answer before virtiofsd, and returns how long its answer is. Zero: none.
+    pub(crate) fn answer(
+        &mut self,
+        act: impl FnOnce(Reader<'_>, Writer<'_>) -> virtiofsd::Result<usize>,
+    ) -> io::Result<u32> {
+        let opcode = self.opcode()?;
+        let room = self.room(opcode)?;
+        self.offer(room)?;
+        let chain =
+            self.queue.pop_descriptor_chain(&self.memory).ok_or_else(|| io::Error::other("the queue is broken"))?;
+        let reader = Reader::new(&self.memory, chain.clone()).map_err(io::Error::other)?;
+        let writer = Writer::new(&self.memory, chain).map_err(io::Error::other)?;
+        let answered = act(reader, writer);
+        let length = answered.ok().and_then(|length| u32::try_from(length).ok()).unwrap_or(0);
+        if opcode::UNANSWERED.contains(&opcode) {
+            return Ok(length);
+        }
+        if length >= ANSWER_HEADER {
+            self.tell_stale(opcode)?;
+            return Ok(length);
+        }
+        // What is no request at all is answered too, or the guest would wait for ever.
+        self.refuse()
+    }
+
+    /// Sends an answer of this length.
+    pub(crate) fn send(&self, mut channel: &File, length: u32) -> io::Result<()> {
+        let mut done = 0;
+        while done < length {
+            let (place, rest) = (GuestAddress(ANSWER.0 + u64::from(done)), (length - done) as usize);
+            match self.memory.write_volatile_to(place, &mut channel, rest).map_err(io::Error::other)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                some => done += some as u32,
+            }
+        }
+        Ok(())
+    }
+
+    /// A file that the server does not know is EBADF to the library. Where no program's descriptor is meant, the guest's
+    /// kernel is told that it is stale, and looks it up anew.
+    fn tell_stale(&self, opcode: u32) -> io::Result<()> {
+        use rustix::io::Errno;
+        let error = GuestAddress(ANSWER.0 + 4);
+        let is_unknown = self.memory.read_obj::<i32>(error).map_err(io::Error::other)? == -Errno::BADF.raw_os_error();
+        if is_unknown && !opcode::OF_OPEN_FILES.contains(&opcode) {
+            self.put(error, &(-Errno::STALE.raw_os_error()).to_ne_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&self) -> io::Result<u32> {
+        let unique = self.memory.read_obj::<u64>(GuestAddress(REQUEST.0 + 8)).map_err(io::Error::other)?;
+        let error = -rustix::io::Errno::IO.raw_os_error();
+        let answer = [&ANSWER_HEADER.to_ne_bytes()[..], &error.to_ne_bytes(), &unique.to_ne_bytes()].concat();
+        self.put(ANSWER, &answer)?;
+        Ok(ANSWER_HEADER)
+    }
+
+    /// virtiofsd reads as much as there is room for, whatever the request says.
+    fn room(&self, opcode: u32) -> io::Result<u32> {
+        let sized = matches!(opcode, opcode::READ | opcode::READDIR | opcode::READDIRPLUS);
+        if !sized || self.length < REQUEST_HEADER + 20 {
+            return Ok(ORDINARY);
+        }
+        // `fuse_read_in`: handle, offset, size.
+        Ok(self.number(u64::from(REQUEST_HEADER) + 16)?.min(LONGEST - ANSWER_HEADER) + ANSWER_HEADER)
+    }
+
+    /// Puts the request and room for its answer into the queue.
+    fn offer(&mut self, room: u32) -> io::Result<()> {
+        let request = Descriptor::new(REQUEST.0, self.length, NEXT, 1);
+        let answer = Descriptor::new(ANSWER.0, room, WRITE, 0);
+        let written = [(DESCRIPTORS, request), (GuestAddress(DESCRIPTORS.0 + 16), answer)];
+        written.into_iter().try_for_each(|(place, it)| self.memory.write_obj(it, place)).map_err(io::Error::other)?;
+        // Both entries of the ring lead to the first descriptor, for they are never written: they are zero.
+        self.turn = self.turn.wrapping_add(1);
+        self.memory.write_obj(self.turn, GuestAddress(AVAILABLE.0 + 2)).map_err(io::Error::other)
+    }
+
+    fn number(&self, offset: u64) -> io::Result<u32> {
+        self.memory.read_obj(GuestAddress(REQUEST.0 + offset)).map_err(io::Error::other)
+    }
+
+    fn put(&self, place: GuestAddress, bytes: &[u8]) -> io::Result<()> {
+        self.memory.write_slice(bytes, place).map_err(io::Error::other)
+    }
+}

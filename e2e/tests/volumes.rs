@@ -1,0 +1,127 @@
+//! Directories and files of the host in a container: `-v`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use fcvm_e2e::{BUSYBOX, Host, Run};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// A directory of the host that holds something to see.
+fn tree(host: &Host, name: &str) -> PathBuf {
+    let dir = host.path().join(name);
+    fs::create_dir_all(dir.join("deep/er")).unwrap();
+    fs::write(dir.join("hello"), "from the host\n").unwrap();
+    fs::write(dir.join("deep/er/file"), "deep\n").unwrap();
+    dir
+}
+
+fn volume(dir: &Path, rest: &str) -> String {
+    format!("{}:{rest}", dir.display())
+}
+
+fn sh(vm: &Run<'_>, script: &str) -> String {
+    vm.exec(&["sh", "-c", script]).ok().text()
+}
+
+#[test]
+fn a_container_works_with_the_hosts_files_as_if_they_were_its_own() {
+    let host = Host::new();
+    let (src, fixed, inner) = (tree(&host, "src"), tree(&host, "fixed"), tree(&host, "inner"));
+    fs::write(src.join("run"), "#!/bin/sh\necho started from a volume\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(src.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("../../../../../../etc/hostname", src.join("out")).unwrap();
+    let (rw, ro, nested) = (volume(&src, "/src"), volume(&fixed, "/fixed:ro"), volume(&inner, "/src/in/side"));
+    let file = format!("type=bind,source={},target=/etc/one,ro", src.join("hello").display());
+    fs::create_dir_all(src.join("in/side")).unwrap();
+    // What lies in another is named first.
+    let args = ["-v", &nested, "-v", &rw, "-v", &ro, "--mount", &file, BUSYBOX, "/src/run"];
+    let vm = host.start("box", &args);
+    assert_eq!(host.fcvm(["logs", "box"]).ok().text(), "started from a volume");
+
+    // Read, write, rename, link; attributes as on the host.
+    assert_eq!(
+        sh(&vm, "cat /src/hello /src/deep/er/file /src/in/side/hello /etc/one"),
+        "from the host\ndeep\nfrom the host\nfrom the host"
+    );
+    sh(
+        &vm,
+        "cd /src && echo new > a && busybox mv a b && busybox ln b c && busybox ln -s b d && mkdir -p x/y && busybox chmod 600 b && busybox chown 1000:50 b",
+    );
+    let found = fs::metadata(src.join("b")).unwrap();
+    assert_eq!((found.mode() & 0o777, found.uid(), found.gid(), found.nlink()), (0o600, 1000, 50, 2));
+    assert_eq!(fs::read_to_string(src.join("d")).unwrap(), "new\n");
+    assert!(src.join("x/y").is_dir());
+    assert!(sh(&vm, "grep src /proc/mounts").contains("nosuid,nodev"));
+
+    // Much of it, both ways.
+    sh(&vm, "head -c 20000000 /dev/urandom > /src/big");
+    let sum = sh(&vm, "sha256sum < /src/big");
+    assert_eq!(sum.split(' ').next(), Some(fcvm_e2e::sha256(&fs::read(src.join("big")).unwrap()).as_str()));
+
+    // A user of the guest has that user's rights.
+    let as_alice = |command: &[&str]| host.fcvm(["exec", "-u", "alice", "box"].iter().chain(command));
+    as_alice(&["cat", "/src/b"]).ok();
+    as_alice(&["touch", "/src/hers"]).failed(1, "Permission denied");
+
+    // What is to be read only is so, and a link leads out of the volume in the guest alone.
+    vm.exec(&["touch", "/fixed/x"]).failed(1, "Read-only file system");
+    vm.exec(&["sh", "-c", "echo x > /etc/one"]).failed(1, "Read-only file system");
+    assert_eq!(sh(&vm, "cat /src/out"), sh(&vm, "cat /etc/hostname"));
+
+    // What the host changes is seen.
+    fs::write(src.join("hello"), "changed\n").unwrap();
+    fs::write(src.join("fresh"), "fresh\n").unwrap();
+    assert_eq!(sh(&vm, "until grep -q changed /src/hello; do :; done; cat /src/fresh"), "fresh");
+
+    host.fcvm(["rm", "-f", "-t", "0", "box"]).ok();
+    assert_eq!(fs::read_to_string(src.join("c")).unwrap(), "new\n");
+    host.assert_clean();
+}
+
+#[test]
+fn files_that_are_open_go_on_in_a_clone_and_nothing_is_written_twice() {
+    let host = Host::new();
+    let src = tree(&host, "src");
+    fs::write(src.join("other"), "other\n").unwrap();
+    let count =
+        "cd /src/deep; exec 3>>/src/log 4</src/other 5</src/hello; i=0; while :; do i=$((i+1)); echo $i >&3; done";
+    let source = host.start("source", &["-v", &volume(&src, "/src"), BUSYBOX, "sh", "-c", count]);
+    sh(&source, "until [ $(wc -l < /src/log) -gt 50 ]; do :; done");
+    host.fcvm(["snapshot", "create", "source", "--tag", "s"]).ok();
+    let lines = fs::read_to_string(src.join("log")).unwrap().lines().count();
+    sh(&source, &format!("until [ $(wc -l < /src/log) -gt {} ]; do :; done", lines + 50));
+    host.fcvm(["rm", "-f", "-t", "0", "source"]).ok();
+    let log = fs::read_to_string(src.join("log")).unwrap();
+    let numbers = |log: &str| log.lines().map(|line| line.parse().unwrap()).collect::<Vec<u64>>();
+    let written = numbers(&log);
+    assert_eq!(written, (1..=written.len() as u64).collect::<Vec<_>>());
+
+    // One file becomes another while nothing runs.
+    fs::rename(src.join("hello"), src.join("moved")).unwrap();
+    fs::write(src.join("replacement"), "not what it was\n").unwrap();
+    fs::rename(src.join("replacement"), src.join("other")).unwrap();
+    fs::write(src.join("log"), "").unwrap();
+    host.fcvm(["snapshot", "run", "s", "-d", "--name", "clone"]).ok();
+    let clone = host.vm("clone");
+    assert_eq!(sh(&clone, "until [ $(wc -l < /src/log) -gt 20 ]; do :; done; cat /proc/1/cwd/er/file"), "deep");
+    clone.exec(&["cat", "/proc/1/fd/4"]).failed(1, "");
+    assert_eq!(sh(&clone, "cat /src/other"), "not what it was");
+    host.fcvm(["rm", "-f", "-t", "0", "clone"]).ok();
+    let log = fs::read_to_string(src.join("log")).unwrap();
+    let written = numbers(&log);
+    assert!(written.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{written:?}");
+    host.fcvm(["snapshot", "rm", "s"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn a_volume_that_cannot_be_is_refused_before_there_is_a_vm() {
+    let host = Host::new();
+    let run = |volumes: &[&str]| host.fcvm(["run", "--rm"].iter().chain(volumes).chain(&[BUSYBOX, "true"]));
+    run(&["-v", "/nope:/x"]).failed(125, "statfs /nope");
+    run(&["-v", "/tmp:/x", "--tmpfs", "/x"]).failed(125, "/x: duplicate mount destination");
+    run(&["-v", "/tmp:x"]).failed(125, "its target is an absolute path");
+    run(&["-v", "/tmp:/x:wrong"]).failed(125, "volume option");
+    host.assert_clean();
+}
