@@ -1,6 +1,7 @@
 //! Opening the files of a machine for a monitor, which may be a user who is allowed none of them.
 //!
-//! Only root's monitor is another user than its owner: a member of one group, to which a file can be lent.
+//! Only root's monitor is another user than its owner: one of its own, in one group with all of them, to which a file can be
+//! lent.
 
 use crate::process::host;
 use crate::{Access, Error};
@@ -75,7 +76,7 @@ pub(crate) fn pipe(what: &'static str) -> Result<(OwnedFd, OwnedFd), Error> {
     let make = || {
         let (ours, theirs) = io::pipe()?;
         if root_is_the_owner() {
-            fchown(&theirs, Some(jail::NOBODY), None)?;
+            fchown(&theirs, Some(jail::one_user()), None)?;
         }
         Ok((ours.into(), theirs.into()))
     };

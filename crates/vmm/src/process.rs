@@ -44,6 +44,7 @@ impl Process {
             Beginning::create(&log).map_err(|source| Error::File { role: "console log", path: log, source })?;
         let (stderr, its_stderr) = pair("standard error")?;
         jail.stderr = Stdio::from(its_stderr);
+        jail.user = jail::one_user();
         let spawned = jail::spawn(jail, entrance).map_err(|source| Error::Spawn { monitor: monitor.name, source })?;
         let mut process = Self {
             monitor,

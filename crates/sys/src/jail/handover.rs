@@ -26,6 +26,7 @@ pub(super) struct Order {
     pub(super) workspace: Option<Workspace>,
     pub(super) network: Network,
     pub(super) user: u32,
+    pub(super) group: u32,
     pub(super) limits: Vec<(Limit, u64)>,
 }
 
@@ -65,6 +66,7 @@ impl Order {
             workspace: jail.workspace,
             network: jail.network,
             user: jail.user,
+            group: jail.group,
             limits: jail.limits,
         };
         (order, jail.descriptors)

@@ -86,7 +86,7 @@ fn refusal(error: Errno) -> String {
 /// Turns root into the order's user, with root's user id saved and its capabilities kept for the moment.
 fn become_user(order: &Order) -> Result<(), Failure> {
     let groups: Vec<Gid> = order.devices.iter().filter_map(|device| device_group(*device)).collect();
-    let (uid, gid) = (Uid::from_raw(order.user), Gid::from_raw(order.user));
+    let (uid, gid) = (Uid::from_raw(order.user), Gid::from_raw(order.group));
     rustix::thread::set_thread_groups(&groups).map_err(Failure::at("set the groups"))?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(Failure::at("change the group"))?;
     rustix::thread::set_thread_res_uid(uid, uid, Uid::ROOT).map_err(Failure::at("change the user"))?;

@@ -37,8 +37,16 @@ pub const FIRST_DESCRIPTOR: RawFd = 3;
 /// The user and group that the program sees itself as.
 pub const INSIDE_ID: u32 = 1000;
 
-/// The user that a program started by root runs as outside, unless another is given: `nobody`.
+/// The user and group that a program started by root runs as outside, unless others are given: `nobody`.
 pub const NOBODY: u32 = 65534;
+
+/// The first of the users that [`one_user`] makes: numbers that no host gives to anyone, and no container is mapped to.
+const FIRST_OWN_USER: u32 = 0x7000_0000;
+
+/// Returns a user of whom there is no other program while this process lives: its own number makes it.
+pub fn one_user() -> u32 {
+    FIRST_OWN_USER + std::process::id()
+}
 
 /// A program and all that it may see.
 #[derive(Debug)]
@@ -61,6 +69,8 @@ pub struct Jail {
     pub network: Network,
     /// The user outside, if root starts it. Anyone else's program runs as that user.
     pub user: u32,
+    /// The group outside, likewise.
+    pub group: u32,
     /// Resource limits.
     pub limits: Vec<(Limit, u64)>,
     /// What it inherits: the first is descriptor [`FIRST_DESCRIPTOR`], the others follow.
@@ -84,6 +94,7 @@ impl Jail {
             workspace: None,
             network: Network::Empty,
             user: NOBODY,
+            group: NOBODY,
             limits: vec![(Limit::CoreSize, 0)],
             descriptors: Vec::new(),
             stdout: Stdio::null(),

@@ -39,7 +39,7 @@ pub(crate) async fn boot(firecracker: &Firecracker, spec: &MachineSpec, entrance
         binds: vec![Bind::read_only(&firecracker.program)],
         devices: devices(spec),
         workspace: Some(workspace::ordered(spec.memory.bytes() + BESIDE, command::entries(spec))),
-        limits: vec![(Limit::CoreSize, 0), (Limit::Descriptors, DESCRIPTORS)],
+        limits: vec![(Limit::CoreSize, 0), (Limit::Descriptors, DESCRIPTORS), (Limit::FileSize, largest_file(spec)?)],
         descriptors,
         stdout: Stdio::from(its_console),
         ..Jail::new(&firecracker.program)
@@ -76,6 +76,16 @@ fn check(spec: &MachineSpec) -> Result<(), Error> {
         return Ok(());
     };
     Err(Error::Unsupported { monitor: MONITOR, reason })
+}
+
+/// Nothing that it writes is larger than its largest disk, or than the machine's memory.
+fn largest_file(spec: &MachineSpec) -> Result<u64, Error> {
+    let mut largest = spec.memory.bytes() + BESIDE;
+    for disk in &spec.disks {
+        let failed = |source| Error::File { role: "disk", path: disk.path.clone(), source };
+        largest = largest.max(std::fs::metadata(&disk.path).map_err(failed)?.len());
+    }
+    Ok(largest)
 }
 
 /// What may fill its memory is asked for by machines whose memory others fill.
