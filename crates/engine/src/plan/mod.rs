@@ -1,6 +1,7 @@
 //! From what was asked and what the image says to what the guest is told. Pure: one function, no I/O.
 
 mod files;
+mod mounts;
 mod oci;
 mod process;
 

@@ -107,17 +107,7 @@ impl Engine {
         let ports = Arc::new(Published::bind(&mappings).await?);
         self.reach(FailPoint::Ports)?;
         metadata::check(&request.spec.metadata)?;
-        let health = health::resolve(&request.spec.health, image.health.as_ref());
-        let spec = VmSpec { health, ..request.spec.clone() };
-        let plan = plan::compute(&spec, &image.config, &host_facts())?;
-        vm.update(|record| {
-            record.image_digest = Some(image.digest.clone());
-            record.command = plan::command(&plan);
-            record.ports = ports.mappings();
-            let stop_signal = &mut record.spec.container.stop_signal;
-            *stop_signal = stop_signal.or_else(|| image_stop_signal(&image.config));
-            record.spec.health = spec.health;
-        })?;
+        let plan = note_plan(vm, &request.spec, &image, &ports)?;
         self.reach(FailPoint::Planned)?;
         let choice = self.choose(&request.spec)?;
         let key = CacheKey::of(&request.spec, &image.digest, &set, &choice);
@@ -246,6 +236,22 @@ impl Engine {
             }
         })
     }
+}
+
+/// Computes the plan, and writes into the record what it says and what only the image knows.
+fn note_plan(vm: &mut OwnedVm, asked: &VmSpec, image: &Image, ports: &Published) -> Result<Plan, Error> {
+    let health = health::resolve(&asked.health, image.health.as_ref());
+    let spec = VmSpec { health, ..asked.clone() };
+    let plan = plan::compute(&spec, &image.config, &host_facts())?;
+    vm.update(|record| {
+        record.image_digest = Some(image.digest.clone());
+        record.command = plan::command(&plan);
+        record.ports = ports.mappings();
+        let stop_signal = &mut record.spec.container.stop_signal;
+        *stop_signal = stop_signal.or_else(|| image_stop_signal(&image.config));
+        record.spec.health = spec.health;
+    })?;
+    Ok(plan)
 }
 
 pub(crate) fn host_facts() -> HostFacts {
