@@ -81,6 +81,14 @@ impl MachineShape {
     pub const LEAST_MEMORY: MiB = MiB(128);
     /// Memory of a VM that asks for none.
     pub const DEFAULT_MEMORY: MiB = MiB(512);
+    /// What a machine has beyond what its container may use: its kernel, the agent, page tables.
+    const OVERHEAD: MiB = MiB(96);
+
+    /// The memory of a machine whose container may use so much.
+    pub fn memory_for(container: MiB) -> MiB {
+        MiB(container.0.saturating_add(Self::OVERHEAD.0)).max(Self::LEAST_MEMORY)
+    }
+
     /// The most processors that a monitor is asked for.
     pub const MOST_CPUS: u8 = 64;
 }

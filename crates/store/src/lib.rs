@@ -18,6 +18,7 @@
 //!   snapshots/ID/      see [`snapshot`]
 //!   tags/NAME          the id of the snapshot that has a tag
 //!   caches/KEY         the id of the snapshot that later runs of a kind start from
+//!   events/            what happened to VMs: see [`VmEvent`]
 //!   images/            of the `image` room
 //!   artifacts/         of the `artifacts` room
 //! ```
@@ -25,6 +26,7 @@
 //! Whatever a VM leaves on the host while it runs in rootless mode is in its directory; so the directory is the journal,
 //! and teardown, a failed set-up and the sweep after `kill -9` are [`VmDir::release`] and [`Store::sweep`].
 
+mod events;
 mod fault;
 pub mod file;
 pub mod log;
@@ -34,11 +36,14 @@ pub mod snapshot;
 pub mod sparse;
 mod sweep;
 mod vm;
+mod watch;
 
+pub use events::{EventReader, VmEvent, What};
 pub use fault::{FailPoint, Faults, NotAFault};
 pub use record::{Ended, Health, HealthRecord, HealthStatus, Monitor, Owner, Receipt, Restored, VmRecord};
 pub use sweep::Swept;
 pub use vm::{OwnedVm, VmDir};
+pub use watch::Watch;
 
 use std::fs::{self, File};
 use std::io;

@@ -1,6 +1,6 @@
 //! What a killed owner left: found by its free lock, ended as it would have ended itself.
 
-use crate::{Ended, Error, Store, VmDir, VmRecord};
+use crate::{Ended, Error, Store, VmDir, VmRecord, What};
 use fcvm_spec::{Phase, Removal};
 use std::fs::File;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -53,7 +53,12 @@ impl Store {
         match vm.record() {
             Ok(record) if is_kept(&record) => {
                 end_monitor(&record);
-                vm.retire(&ended(record))?;
+                let was_live = record.phase.is_live();
+                let record = ended(record);
+                if was_live {
+                    self.note(&record, What::Died { code: KILLED });
+                }
+                vm.retire(&record)?;
                 Ok(Some(Swept::Retired(short)))
             }
             record => {

@@ -149,6 +149,18 @@ fn a_start_that_fails_leaves_the_vm_as_it_was() {
 }
 
 #[test]
+fn a_vm_that_is_renamed_is_found_by_its_new_name_alone() {
+    let (_dir, store) = store();
+    let mut vm = store.create_vm(record("web", 1, Removal::Keep)).unwrap();
+    let _other = store.create_vm(record("taken", 2, Removal::Keep)).unwrap();
+    assert!(matches!(vm.rename("taken".parse().unwrap()), Err(Error::NameInUse { .. })));
+    vm.rename("site".parse().unwrap()).unwrap();
+    assert_eq!(store.find_vm("site").unwrap().id(), vm.dir().id());
+    assert!(matches!(store.find_vm("web"), Err(Error::NoSuchVm(_))));
+    store.create_vm(record("web", 3, Removal::Keep)).unwrap();
+}
+
+#[test]
 fn the_sweep_ends_a_monitor_that_outlived_its_owner() {
     let (_dir, store) = store();
     let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();

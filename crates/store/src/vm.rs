@@ -1,6 +1,6 @@
 //! The directory of one VM: found by anyone, owned by one process at a time.
 
-use crate::{Error, FailPoint, Owner, Store, VmRecord, file, snapshot};
+use crate::{Error, FailPoint, Owner, Store, VmRecord, What, file, snapshot};
 use fcvm_spec::{VmId, VmName};
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -161,7 +161,8 @@ impl VmDir {
 
     /// Removes an ended VM: its name, its directory and all in it.
     pub fn remove(&self) -> Result<(), Error> {
-        match self.record() {
+        let record = self.record();
+        match &record {
             Ok(record) => self.store.free_name(&record.spec.name, &self.id)?,
             Err(_) => self.store.free_names_of(&self.id)?,
         }
@@ -169,6 +170,9 @@ impl VmDir {
         // The first of its files: a directory without a record is swept, whatever else is left in it.
         file::remove(&self.record_path())?;
         self.store.faults.at(FailPoint::RecordRemoved)?;
+        if let Ok(record) = &record {
+            self.store.note(record, What::Remove);
+        }
         file::remove_tree(&self.path)
     }
 
@@ -244,6 +248,25 @@ impl OwnedVm {
     pub fn update(&mut self, change: impl FnOnce(&mut VmRecord)) -> Result<(), Error> {
         change(&mut self.record);
         self.dir.write(&self.record)
+    }
+
+    /// Writes down what happened to it.
+    pub fn note(&self, what: What) {
+        self.dir.store.note(&self.record, what);
+    }
+
+    /// Gives it another name, at once for everybody.
+    pub fn rename(&mut self, name: VmName) -> Result<(), Error> {
+        let before = self.record.spec.name.clone();
+        if before == name {
+            return Ok(());
+        }
+        let _guard = self.dir.store.exclusive()?;
+        self.dir.store.claim_name(&name, &self.dir.id)?;
+        self.update(|record| record.spec.name = name)?;
+        self.dir.store.free_name(&before, &self.dir.id)?;
+        self.note(What::Rename { before });
+        Ok(())
     }
 
     /// Ends the ownership of a VM whose machine is gone: keeps its record and disk, or removes all.

@@ -9,10 +9,12 @@
 //! size: `container.log` and, before it, `container.log.1`.
 
 mod entry;
+mod lines;
 mod reader;
 mod writer;
 
 pub use entry::{Entry, Source};
+pub(crate) use lines::Lines;
 pub use reader::{Filter, LogReader};
 pub use writer::LogWriter;
 
