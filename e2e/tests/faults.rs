@@ -206,3 +206,80 @@ fn a_command_whose_owner_or_monitor_is_killed_ends_with_a_sentence() {
         host.assert_clean();
     }
 }
+
+/// The points that the start of a VM that has ended comes by, up to where its container runs.
+const START: &[FailPoint] = &[
+    FailPoint::Taken,
+    FailPoint::Control,
+    FailPoint::Planned,
+    FailPoint::RunDirectory,
+    FailPoint::Monitor,
+    FailPoint::MonitorRecorded,
+    FailPoint::Greeted,
+    FailPoint::Started,
+];
+
+#[test]
+fn a_start_that_is_cut_off_leaves_the_vm_and_its_disk() {
+    let host = Host::new();
+    host.fcvm(["run", "--name", "box", BUSYBOX, "sh", "-c", "cat /kept || echo mine > /kept"]).ok();
+    for (point, fate) in START.iter().flat_map(|point| [(point, "error"), (point, "kill")]) {
+        let mut command = host.command(["start", "box"]);
+        command.env("FCVM_FAIL_POINT", format!("{point}={fate}"));
+        let finished = Started::new(command, Vec::new()).finish();
+        assert_eq!(finished.code, 125, "{point}={fate}: {}", finished.stderr);
+        host.await_silence();
+        let row = host.fcvm(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).ok().text();
+        assert_eq!(row, "box exited", "{point}={fate}");
+    }
+    host.fcvm(["start", "box"]).ok();
+    host.fcvm(["wait", "box"]).ok();
+    assert!(host.fcvm(["logs", "box"]).ok().text().ends_with("mine"));
+    host.fcvm(["rm", "box"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn a_vm_is_removed_by_force_in_every_phase_of_its_start() {
+    let host = Host::new();
+    let new = [FailPoint::Named, FailPoint::Control, FailPoint::Image, FailPoint::Scratch, FailPoint::Running];
+    let again = [FailPoint::Taken, FailPoint::Monitor, FailPoint::Greeted, FailPoint::StartRecorded];
+    let cuts = new.map(|point| (point, false)).into_iter().chain(again.map(|point| (point, true)));
+    for (point, has_ended) in cuts {
+        let mut command = match has_ended {
+            false => host.command(["run", "-d", "--no-snapshot", "--name", "box", BUSYBOX, "sleep", "1000"]),
+            true => {
+                host.fcvm(["run", "--name", "box", BUSYBOX, "true"]).ok();
+                host.command(["start", "box"])
+            }
+        };
+        command.env("FCVM_FAIL_POINT", format!("{point}=stop"));
+        let client = Started::new(command, Vec::new());
+        let owner = host.await_stopped();
+        let remove = Started::new(host.command(["rm", "-f", "-t", "0", "box"]), Vec::new());
+        signal(owner.pid, Signal::CONT);
+        remove.finish().ok();
+        client.finish();
+        host.await_silence();
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn a_restart_that_is_cut_off_leaves_the_vm_and_its_disk() {
+    let host = Host::new();
+    let mut command =
+        host.command(["run", "-d", "--name", "box", BUSYBOX, "sh", "-c", "echo life >> /lives; sleep 1000"]);
+    command.env("FCVM_FAIL_POINT", format!("{}=kill", FailPoint::Renewed));
+    Started::new(command, Vec::new()).finish().ok();
+    host.fcvm(["restart", "-t", "0", "box"]).failed(125, "the VM ended");
+    host.await_silence();
+    assert_eq!(host.fcvm(["ps", "-a", "--format", "{{.State}}"]).ok().text(), "exited");
+    host.fcvm(["start", "box"]).ok();
+    assert_eq!(host.vm("box").exec(&["cat", "/lives"]).ok().text(), "life\nlife");
+    let waiting = Started::new(host.command(["wait", "box"]), Vec::new());
+    host.fcvm(["stop", "-t", "0", "box"]).ok();
+    assert_eq!(waiting.finish().ok().text(), "137");
+    host.fcvm(["rm", "box"]).ok();
+    host.assert_clean();
+}

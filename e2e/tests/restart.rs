@@ -101,3 +101,120 @@ fn a_container_that_crashes_is_restarted_as_its_policy_says() {
     host.fcvm(["rm", "-f", "-t", "0", "-a"]).ok();
     host.assert_clean();
 }
+
+/// A container that counts its lives on its disk and says the number, and does this to its machine while it is young.
+fn counting(deed: &str) -> String {
+    format!(
+        "trap 'exit 9' TERM; echo life >> /lives; n=$(wc -l < /lives); echo $n; test $n -le 20 && {deed}; \
+         while :; do sleep 0.1; done"
+    )
+}
+
+#[test]
+fn a_machine_that_reboots_comes_back_in_place_and_one_that_powers_off_ends() {
+    let host = Host::new();
+    let reboots = counting("busybox reboot -f");
+    let run = ["run", "--privileged", "--name", "box", "-p", "80", BUSYBOX, "sh", "-c", &reboots];
+    let (run, stdout) = Started::streaming(host.command(run));
+    let mut lines = BufReader::new(stdout).lines().map(Result::unwrap);
+    let same = |host: &Host| {
+        let record = ["Id", "State.Pid", "Name"].map(|field| inspected(host, "box", field));
+        (record, host.fcvm(["port", "box"]).ok().text())
+    };
+    assert_eq!(lines.next().as_deref(), Some("1"));
+    let before = same(&host);
+    for life in 2..=21 {
+        assert_eq!(lines.next(), Some(life.to_string()));
+    }
+    assert_eq!(same(&host), before);
+    // From the guest system around the container, which ends in good order.
+    host.fcvm(["exec", "--vm", "box", "reboot"]).ok();
+    assert_eq!(lines.next().as_deref(), Some("22"));
+    assert_eq!(same(&host), before);
+    assert_eq!(inspected(&host, "box", "RestartCount"), "0");
+    host.fcvm(["exec", "--vm", "box", "poweroff"]).ok();
+    assert_eq!(run.finish().code, 9);
+    let events = host.fcvm(["events", "--no-stream", "--format", "{{.Status}} {{.ContainerExitCode}}"]).ok().text();
+    assert_eq!(events.lines().filter(|line| *line == "reboot 0").count(), 20);
+    assert!(events.ends_with("\ndied 9"), "{events}");
+    host.fcvm(["rm", "box"]).ok();
+    let alone = |flags: &[&str], deed: &str| {
+        host.fcvm(["run", "--rm"].iter().chain(flags).chain(&[BUSYBOX, "busybox", deed, "-f"])).code
+    };
+    assert_eq!(alone(&["--privileged"], "poweroff"), 130);
+    assert_eq!(alone(&[], "reboot"), 1);
+    host.assert_clean();
+}
+
+#[test]
+fn a_vm_is_paused_renamed_and_given_other_limits_while_it_runs_and_all_of_that_is_told() {
+    let host = Host::new();
+    host.start("box", &["-m", "64m", "--health-cmd", "true", "--no-snapshot", BUSYBOX, "sleep", "1000"]);
+    host.fcvm(["wait", "--condition", "healthy", "box"]).ok();
+    assert_eq!(host.fcvm(["pause", "box"]).ok().text(), "box");
+    assert_eq!(host.fcvm(["ps", "--format", "{{.State}} {{.Status}}"]).ok().text(), "paused Paused");
+    assert_eq!(inspected(&host, "box", "State.Paused"), "true");
+    host.fcvm(["exec", "box", "true"]).failed(125, "the VM is paused");
+    host.fcvm(["kill", "box"]).failed(125, "the VM is paused");
+    host.fcvm(["snapshot", "create", "box"]).failed(125, "the VM is paused");
+    host.fcvm(["healthcheck", "run", "box"]).failed(125, "the VM is paused");
+    host.fcvm(["pause", "box"]).failed(125, "is paused, not running");
+    host.fcvm(["unpause", "--all"]).ok();
+    host.fcvm(["unpause", "box"]).failed(125, "is running, not paused");
+    let drift: i64 = host.vm("box").exec(&["date", "+%s"]).ok().text().parse().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert!((drift - i64::try_from(now.as_secs()).unwrap()).abs() <= 2, "{drift}");
+
+    host.fcvm(["rename", "box", "crate"]).ok();
+    host.fcvm(["exec", "box", "true"]).failed(125, "no VM");
+    host.fcvm(["update", "--memory", "32m", "--cpus", "0.5", "crate"]).ok();
+    let limits = ["cat", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/cpu.max"];
+    assert_eq!(host.vm("crate").exec(&limits).ok().text(), "33554432\n50000 100000");
+    host.fcvm(["update", "--memory", "4g", "crate"]).failed(125, "its machine has 160 MiB of memory");
+    host.fcvm(["pause", "crate"]).ok();
+    host.fcvm(["stop", "-t", "0", "crate"]).ok();
+    host.fcvm(["update", "--memory", "256m", "crate"]).ok();
+    host.fcvm(["rename", "crate", "box"]).ok();
+    host.fcvm(["start", "box"]).ok();
+    assert_eq!(host.vm("box").exec(&limits).ok().text(), "268435456\n50000 100000");
+    assert_eq!(inspected(&host, "box", "Vm.MemoryMiB"), "352");
+    host.fcvm(["pause", "box"]).ok();
+    host.fcvm(["rm", "-f", "-t", "0", "box"]).ok();
+
+    let events = host.fcvm(["events", "--stream=false", "--format", "{{.Status}}"]).ok().text();
+    let expected = "create start health_status pause unpause rename update pause unpause stop died update rename start";
+    let told: Vec<&str> = events.lines().take(14).collect();
+    assert_eq!(told, expected.split(' ').collect::<Vec<_>>());
+    assert!(events.ends_with("stop\ndied\nremove"), "{events}");
+    let died = ["events", "--stream=false", "--filter", "event=died", "--format", "json"];
+    let died = host.fcvm(died).ok().text();
+    let died: serde_json::Value = serde_json::from_str(died.lines().next().unwrap()).unwrap();
+    assert_eq!((&died["Name"], &died["ContainerExitCode"]), (&"crate".into(), &137.into()));
+    host.assert_clean();
+}
+
+#[test]
+fn events_are_followed_and_what_does_not_run_is_pruned() {
+    let host = Host::new();
+    let (watching, stdout) =
+        Started::streaming(host.command(["events", "--filter", "event=create", "--format", "{{.Name}}"]));
+    let mut names = BufReader::new(stdout).lines().map(Result::unwrap);
+    // What was before it began to look is not shown, so it is asked until it does.
+    let mut made = 0;
+    let first = std::thread::scope(|scope| {
+        let first = scope.spawn(|| names.next());
+        while !first.is_finished() {
+            made += 1;
+            host.fcvm(["create", "--name", &format!("box-{made}"), BUSYBOX]).ok();
+        }
+        first.join().unwrap()
+    });
+    assert!(first.unwrap().starts_with("box-"));
+    watching.signal(15);
+    watching.finish();
+    host.fcvm_with(["prune", "--filter", "until=1h"], b"y\n".to_vec()).ok();
+    host.fcvm_with(["container", "prune"], b"n\n".to_vec()).ok();
+    assert_eq!(host.fcvm(["ps", "-aq"]).ok().text().lines().count(), made);
+    assert_eq!(host.fcvm(["prune", "-f"]).ok().text().lines().count(), made);
+    host.assert_clean();
+}

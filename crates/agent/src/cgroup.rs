@@ -18,6 +18,19 @@ pub(crate) fn prepare() -> Result<()> {
     fs::write(Path::new(ROOT).join("cgroup.subtree_control"), enabled.join(" ")).context("enable controllers")
 }
 
+/// Changes what the processes of a cgroup may use.
+pub(crate) fn limit(dir: &Path, memory: Option<u64>, cpu_milli: Option<u32>) -> Result<()> {
+    const PERIOD_US: u64 = 100_000;
+    if let Some(bytes) = memory {
+        fs::write(dir.join("memory.max"), bytes.to_string()).context("limit the container's memory")?;
+    }
+    if let Some(milli) = cpu_milli {
+        let quota = u64::from(milli) * PERIOD_US / 1000;
+        fs::write(dir.join("cpu.max"), format!("{quota} {PERIOD_US}")).context("limit the container's processors")?;
+    }
+    Ok(())
+}
+
 /// The cgroup of a process, as a directory.
 pub(crate) fn of(pid: i32) -> Option<PathBuf> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;

@@ -9,7 +9,7 @@
 use crate::link::Link;
 use crate::reaper::{self, Reaper};
 use crate::serve::Guest;
-use crate::{wake, world};
+use crate::{power, wake, world};
 use anyhow::{Context, Result, bail};
 use fcvm_link::{Ended, Resumable, Role};
 use fcvm_proto::message::Verdict;
@@ -32,6 +32,8 @@ pub(crate) async fn live() -> Result<()> {
     let lives = async move {
         tokio::task::spawn_local(async move { reaping.run(deaths).await });
         let (session, mut incoming, mut resumable) = fcvm_link::resumable(Role::Guest);
+        let button = power::button()?;
+        let mut watching = tokio::task::spawn_local(power::watch(button.clone(), session.clone()));
         let way_out = way_out.map(|interface| interface.serve(session));
         let guest = Rc::new(Guest::new(plan.container, reaper));
         loop {
@@ -39,6 +41,8 @@ pub(crate) async fn live() -> Result<()> {
             let delta = one_life(&mut link, &mut resumable).await?;
             let (session, heard, renewed) = fcvm_link::resumable(Role::Guest);
             let report = wake::wake(&delta, &guest, way_out.as_ref(), &session).await;
+            watching.abort();
+            watching = tokio::task::spawn_local(power::watch(button.clone(), session.clone()));
             // The streams of the old life end here, and what hangs on them.
             (incoming, resumable) = (heard, renewed);
             link.report(&report).await?;

@@ -32,6 +32,7 @@ mod wake;
 mod world;
 
 use anyhow::{Context, Result};
+use fcvm_proto::message::Power;
 use std::process::ExitCode;
 
 /// musl's allocator gives large pieces back to the kernel at once: every frame of a stream would be mapped, cleared page by
@@ -43,6 +44,8 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some(join::ARGUMENT) => return join::main(),
         Some(init::ARGUMENT) => return init::main(),
+        Some(power::REBOOT) => return power::press(Power::Restart),
+        Some(power::POWER_OFF) => return power::press(Power::Off),
         _ => {}
     }
     // A panic of PID 1 would be a panic of the kernel: whatever happens, the machine is powered off with a word.

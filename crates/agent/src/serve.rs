@@ -5,7 +5,7 @@ use crate::helper::Helpers;
 use crate::pump::{Carried, Process};
 use crate::reaper::Reaper;
 use crate::volume::Volumes;
-use crate::{census, changes, copy, dial, exec, power, usage, world};
+use crate::{census, cgroup, changes, copy, dial, exec, power, usage, world};
 use anyhow::{Context, Result};
 use fcvm_link::{Incoming, Opened, Stream};
 use fcvm_proto::message::{Done, HostRequest, ProcessEvent, Time};
@@ -120,6 +120,13 @@ impl Guest {
             Ok(HostRequest::Volume(volume)) => self.volumes.serve(volume, stream).await,
             Ok(HostRequest::Volumes) => reply(stream, &self.volumes.probe().await).await,
             Ok(HostRequest::Hold) => self.volumes.hold(stream).await,
+            Ok(HostRequest::Limit { memory, cpu_milli }) => {
+                let limited = match self.container_pid().and_then(cgroup::of) {
+                    Some(dir) => cgroup::limit(&dir, memory, cpu_milli),
+                    None => Err(anyhow::anyhow!("the container is not running")),
+                };
+                reply(stream, &limited.map_or_else(|error| Done::Failed(format!("{error:#}")), |()| Done::Ok)).await;
+            }
             Ok(HostRequest::Freeze) => reply(stream, &settled(fcvm_sys::guest::freeze).await).await,
             Ok(HostRequest::Thaw) => reply(stream, &settled(fcvm_sys::guest::thaw).await).await,
             Ok(HostRequest::Census) => census::answer(self.container_pid(), stream).await,

@@ -19,6 +19,12 @@ use std::process::Stdio;
 pub(crate) const FILE: &str = "system.erofs";
 /// Changes when the disk is made in another way.
 const RECIPE: &str = "v2";
+/// What ends the machine: PID 1 is this program too.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("sbin/reboot", "#!/bin/sh\nexec /proc/1/exe reboot\n"),
+    ("sbin/poweroff", "#!/bin/sh\nexec /proc/1/exe poweroff\n"),
+    ("sbin/halt", "#!/bin/sh\nexec /proc/1/exe poweroff\n"),
+];
 
 /// Where a package has authorities, and where programs look for them.
 const CERTIFICATES: &str = "usr/share/ca-certificates";
@@ -44,7 +50,8 @@ fn installed(line: &str) -> Option<String> {
 
 /// The name of the disk that is made of these packages.
 pub(crate) fn key(system: System, packages: &[String]) -> String {
-    let recipe = format!("{RECIPE}\n{}\n{:?}{APPLETS:?}{LEFT_OUT:?}", packages.join("\n"), system.contents());
+    let recipe =
+        format!("{RECIPE}\n{}\n{:?}{SCRIPTS:?}{APPLETS:?}{LEFT_OUT:?}", packages.join("\n"), system.contents());
     Sha256::digest(recipe).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -62,10 +69,11 @@ pub(crate) fn make(tools: &Tools, system: System, packages: &[PathBuf], (key, to
     for package in packages {
         tree.add_package(tools, package)?;
     }
-    for (path, text) in contents.iter().flat_map(|contents| contents.files) {
+    let files = contents.iter().flat_map(|contents| contents.files).map(|file| (file, 0o644));
+    for ((path, text), mode) in files.chain(SCRIPTS.iter().map(|script| (script, 0o755))) {
         tree.put(
             Path::new(path),
-            attributes(0o644),
+            attributes(mode),
             Content::File { size: text.len() as u64, data: &mut text.as_bytes() },
         )?;
     }

@@ -118,6 +118,19 @@ pub enum Error {
     /// The VM has no running container.
     #[error("VM {0} is not running")]
     NotRunning(String),
+    /// The VM does something else.
+    #[error("VM {vm} is {is}, not {expected}")]
+    OtherPhase {
+        /// Its name.
+        vm: String,
+        /// What it does.
+        is: fcvm_spec::Phase,
+        /// What it would have to do.
+        expected: fcvm_spec::Phase,
+    },
+    /// A machine is too small for a limit.
+    #[error(transparent)]
+    TooSmall(#[from] fcvm_spec::TooSmall),
     /// The VM runs.
     #[error("VM {0} is running; stop it first or use --force")]
     Running(String),

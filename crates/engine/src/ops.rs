@@ -5,9 +5,9 @@ use crate::run::{piece, pump_input};
 use crate::{Attachment, Engine, Error};
 use fcvm_link::{Lane, Receiver};
 use fcvm_proto::message::{Done, Exec, ProcessEvent};
-use fcvm_spec::{Phase, Signal, VmId};
+use fcvm_spec::{Limits, Phase, Signal, VmId, VmName};
 use fcvm_store::log::Source;
-use fcvm_store::{HealthRecord, HealthStatus, VmDir};
+use fcvm_store::{HealthRecord, HealthStatus, OwnedVm, VmDir, Watch, What};
 use std::time::Duration;
 
 /// How a command in a VM ended.
@@ -64,7 +64,7 @@ impl Engine {
     pub async fn stop(&self, vm: &str, timeout: Option<Duration>) -> Result<VmId, Error> {
         let dir = self.store().find_vm(vm)?;
         let timeout_s = timeout.map(seconds);
-        if let Some(client) = client(&dir, vm).await? {
+        if let Some(client) = owner_of(&dir, vm).await? {
             done(client.ask(&Command::Stop { timeout_s }).await)?;
             drop(client);
             until_free(&dir).await?;
@@ -74,9 +74,46 @@ impl Engine {
 
     /// Lets a running VM's container end and start again in another machine; returns when it runs.
     pub async fn restart(&self, vm: &str, timeout: Option<Duration>) -> Result<VmId, Error> {
+        self.have(vm, &Command::Restart { timeout_s: timeout.map(seconds) }).await
+    }
+
+    /// Lets a running VM's machine stand still.
+    pub async fn pause(&self, vm: &str) -> Result<VmId, Error> {
+        self.have(vm, &Command::Pause).await
+    }
+
+    /// Lets a paused VM's machine go on.
+    pub async fn unpause(&self, vm: &str) -> Result<VmId, Error> {
+        self.have(vm, &Command::Unpause).await
+    }
+
+    /// Has a VM's owner do something.
+    async fn have(&self, vm: &str, command: &Command) -> Result<VmId, Error> {
         let dir = self.store().find_vm(vm)?;
-        let timeout_s = timeout.map(seconds);
-        done(connect(&dir, vm).await?.ask(&Command::Restart { timeout_s }).await)?;
+        done(connect(&dir, vm).await?.ask(command).await)?;
+        Ok(dir.id().clone())
+    }
+
+    /// Gives a VM another name, whether it runs or not.
+    pub async fn rename(&self, vm: &str, name: VmName) -> Result<(), Error> {
+        let dir = self.store().find_vm(vm)?;
+        match client(&dir, vm).await? {
+            Some(client) => done(client.ask(&Command::Rename(name)).await),
+            None => change(&dir, |owned| owned.rename(name)),
+        }
+    }
+
+    /// Changes what a VM's container may use: at once if it runs and its machine is large enough, else from its next start.
+    pub async fn update(&self, vm: &str, limits: Limits) -> Result<VmId, Error> {
+        let dir = self.store().find_vm(vm)?;
+        match client(&dir, vm).await? {
+            Some(client) => done(client.ask(&Command::Update(limits)).await)?,
+            None => change(&dir, |owned| {
+                owned.update(|record| limits.shape(&mut record.spec))?;
+                owned.note(What::Update);
+                Ok(())
+            })?,
+        }
         Ok(dir.id().clone())
     }
 
@@ -85,6 +122,7 @@ impl Engine {
         let dir = self.store().find_vm(vm)?;
         let client = connect(&dir, vm).await?;
         done(client.ask(&Command::Kill { signal: signal.number(), all }).await)?;
+        self.store().note(&dir.record()?, What::Kill { signal: signal.number() });
         Ok(dir.id().clone())
     }
 
@@ -152,6 +190,14 @@ impl Engine {
     }
 }
 
+/// Changes a VM that nobody owns.
+fn change(dir: &VmDir, act: impl FnOnce(&mut OwnedVm) -> Result<(), fcvm_store::Error>) -> Result<(), Error> {
+    let mut owned = dir.take()?;
+    let changed = act(&mut owned);
+    owned.retire()?;
+    Ok(changed?)
+}
+
 fn seconds(timeout: Duration) -> u32 {
     u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX)
 }
@@ -184,6 +230,22 @@ async fn follow(
 
 async fn client(dir: &VmDir, vm: &str) -> Result<Option<Client>, Error> {
     Client::connect(dir).await.map_err(|source| Error::Control { vm: vm.to_owned(), source })
+}
+
+/// Reaches a VM's owner, also one that does not answer yet. None: nobody owns it.
+async fn owner_of(dir: &VmDir, vm: &str) -> Result<Option<Client>, Error> {
+    /// The end of an owner that is killed is seen by nothing but a look.
+    const LOOK: Duration = Duration::from_millis(100);
+    while let Ok(watch) = Watch::on(dir.path()) {
+        match client(dir, vm).await? {
+            None if dir.is_owned() => {}
+            reached => return Ok(reached),
+        }
+        let waited = tokio::task::spawn_blocking(move || watch.wait(Some(LOOK))).await;
+        waited.expect("waiting for a change does not panic")?;
+    }
+    // Its directory is gone.
+    Ok(None)
 }
 
 pub(crate) async fn connect(dir: &VmDir, vm: &str) -> Result<Client, Error> {

@@ -35,6 +35,7 @@ impl Egress {
         let served = match request {
             Ok(GuestRequest::Connect(dial)) => self.connect(dial, sender, receiver).await,
             Ok(GuestRequest::Echo { address }) => self.echo(address, sender, receiver).await,
+            Ok(GuestRequest::Power(_)) => return sender.reset("this leads nowhere"),
             Err(error) => return sender.reset(&format!("this host does not know the request: {error}")),
         };
         if let Err(error) = served {

@@ -146,6 +146,15 @@ pub enum HostRequest {
         #[serde(default)]
         shift_ns: i64,
     },
+    /// Changes what the container may use; the guest answers with [`Done`].
+    Limit {
+        /// Bytes of memory; as it is if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory: Option<u64>,
+        /// Thousandths of processors; as it is if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cpu_milli: Option<u32>,
+    },
     /// Syncs, unmounts and powers the machine off. The guest answers with [`Done`] when file systems are clean.
     PowerOff,
 }
@@ -185,6 +194,19 @@ pub enum GuestRequest {
         /// Who is to answer.
         address: std::net::IpAddr,
     },
+    /// Somebody in the guest system wants the machine to end or to start anew. The host answers with [`Done`] and does it as
+    /// if it had been asked from outside.
+    Power(Power),
+}
+
+/// What is wanted of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Power {
+    /// That it ends.
+    Off,
+    /// That it starts anew.
+    Restart,
 }
 
 /// Where to connect.

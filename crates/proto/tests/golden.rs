@@ -180,11 +180,15 @@ fn requests(samples: &mut Samples) {
     samples.is("kill", HostRequest::Kill { signal: 15, all: true });
     samples.means("kill-least", HostRequest::Kill { signal: 9, all: false });
     samples.is("power-off", HostRequest::PowerOff);
+    samples.is("limit", HostRequest::Limit { memory: Some(64 << 20), cpu_milli: Some(1500) });
+    samples.is("limit-least", HostRequest::Limit { memory: None, cpu_milli: None });
     file_requests(samples);
     samples.is("usage", HostRequest::Usage);
     samples.is("processes", HostRequest::Processes);
     samples.is("changes", HostRequest::Changes);
     let address = Some([192, 0, 2, 7].into());
+    samples.is("power-restart", GuestRequest::Power(Power::Restart));
+    samples.is("power-off-asked", GuestRequest::Power(Power::Off));
     samples.is("echo", GuestRequest::Echo { address: [192, 0, 2, 1].into() });
     samples.is("connect", GuestRequest::Connect(Dial { protocol: Transport::Tcp, address, port: 443 }));
 }
@@ -352,7 +356,7 @@ fn all_messages_have_samples(
     match host {
         HostRequest::Start | HostRequest::Exec(_) | HostRequest::Dial(_) | HostRequest::Kill { .. } => {}
         HostRequest::Attach | HostRequest::Quiesce | HostRequest::Clock { .. } | HostRequest::PowerOff => {}
-        HostRequest::Census | HostRequest::Freeze | HostRequest::Thaw => {}
+        HostRequest::Census | HostRequest::Freeze | HostRequest::Thaw | HostRequest::Limit { .. } => {}
         HostRequest::Pack(_) | HostRequest::Unpack(_) => {}
         HostRequest::Usage | HostRequest::Processes | HostRequest::Changes => {}
         HostRequest::Volume(_) | HostRequest::Volumes | HostRequest::Hold => {}
@@ -364,7 +368,7 @@ fn all_messages_have_samples(
         RestoreReport::Restored(_) | RestoreReport::Failed { .. } => {}
     }
     match guest {
-        GuestRequest::Connect(_) | GuestRequest::Echo { .. } => {}
+        GuestRequest::Connect(_) | GuestRequest::Echo { .. } | GuestRequest::Power(_) => {}
     }
     match process {
         ProcessMessage::Signal(_) | ProcessMessage::EndOfInput => {}

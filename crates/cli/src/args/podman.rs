@@ -18,6 +18,32 @@ pub(crate) enum PodmanVerb {
     Start(StartArgs),
     /// Let containers end and start again in machines of the same disk, name and ports
     Restart(RestartArgs),
+    /// Let running VMs stand still
+    Pause {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Let paused VMs go on
+    Unpause {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Give a VM another name
+    Rename {
+        /// The VM
+        vm: String,
+        /// The name
+        name: String,
+    },
+    /// Change what a container may use
+    Update(UpdateArgs),
+    /// Remove all VMs that do not run
+    Prune(PruneVmsArgs),
+    /// Verbs on all VMs
+    #[command(subcommand)]
+    Container(ContainerVerb),
+    /// Show what happens to VMs
+    Events(EventsArgs),
     /// Make a snapshot of a container once it is healthy, for later runs to start from
     #[command(disable_help_flag = true)]
     Prepare(Box<PrepareArgs>),
@@ -213,6 +239,70 @@ pub(crate) struct Which {
     pub(crate) cidfile: Vec<PathBuf>,
     /// The VMs
     pub(crate) names: Vec<String>,
+}
+
+/// `container`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContainerVerb {
+    /// Remove all VMs that do not run
+    Prune(PruneVmsArgs),
+}
+
+/// `prune`.
+#[derive(Debug, Args)]
+pub(crate) struct PruneVmsArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Only those that match, as in ps; until=TIME: created before
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+}
+
+/// `update`.
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    /// Memory that the container may use, for example 512m
+    #[arg(short, long, required_unless_present = "cpus")]
+    pub(crate) memory: Option<String>,
+    /// Processors that it may use, for example 1.5
+    #[arg(long)]
+    pub(crate) cpus: Option<f64>,
+    /// The VM
+    pub(crate) name: String,
+}
+
+/// `events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// container=, event=, image=, label=, type=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// json, or a template such as '{{.Time}} {{.Name}} {{.Status}}'
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+    /// Only from this time: RFC 3339, or a span before now such as 10m [default: now, or all with --no-stream]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only to this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Go on as more happens
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true")]
+    stream: bool,
+    /// Do not
+    #[arg(long)]
+    no_stream: bool,
+    /// Whole ids; they are whole anyway
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+impl EventsArgs {
+    /// Whether what is still to come is wanted.
+    pub(crate) fn follows(&self) -> bool {
+        self.stream && !self.no_stream
+    }
 }
 
 /// `start`.

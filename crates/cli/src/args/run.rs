@@ -193,9 +193,6 @@ pub(crate) enum Place {
     Background,
 }
 
-/// What a machine has beyond what its container may use: its kernel, the agent, page tables.
-const OVERHEAD: MiB = MiB(96);
-
 /// Makes an id and a name that nobody has asked for.
 pub(crate) fn fresh() -> Result<(VmId, VmName), Failure> {
     let mut random = [0; 40];
@@ -322,7 +319,7 @@ impl RunArgs {
 
     fn machine(&self, defaults: &RunDefaults) -> Result<MachineShape, Failure> {
         let memory = match (&self.memory, self.mem) {
-            (Some(text), _) => MiB(text.parse::<MiB>()?.0.saturating_add(OVERHEAD.0)).max(MachineShape::LEAST_MEMORY),
+            (Some(text), _) => MachineShape::memory_for(text.parse()?),
             (None, Some(mib)) => MiB(mib),
             (None, None) => MachineShape::DEFAULT_MEMORY,
         };
@@ -384,7 +381,8 @@ fn program(file: &Path) -> Result<PathBuf, Failure> {
     file.canonicalize().map_err(|error| Failure::new(format!("find {}: {error}", file.display())))
 }
 
-fn cpu_milli(cpus: f64) -> Result<u32, Failure> {
+/// Reads a number of processors.
+pub(crate) fn cpu_milli(cpus: f64) -> Result<u32, Failure> {
     let most = f64::from(MachineShape::MOST_CPUS);
     if cpus.is_finite() && cpus >= 0.01 && cpus <= most {
         return Ok((cpus * 1000.0).round() as u32);

@@ -64,7 +64,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
         &["build", "push", "save", "import", "tag", "untag", "manifest", "history"],
         "images are only run here; make them with podman or buildah, and run them as containers-storage:NAME",
     ),
-    (&["container", "image"], "use the verb alone, for example ps, inspect or images"),
+    (&["image"], "use the verb alone, for example images or rmi"),
     (&["login", "logout"], "podman, docker or skopeo log in; their auth files are read here"),
     (&["pod", "kube", "generate", "play"], "pods are not there yet"),
     (&["volume"], "named volumes are not there yet; give a path to --volume"),

@@ -5,6 +5,7 @@ mod changes;
 mod commit;
 mod copy;
 mod doctor;
+mod events;
 mod exec;
 mod health;
 mod image;
@@ -23,7 +24,7 @@ mod top;
 mod vm;
 mod which;
 
-use crate::args::{Cli, HealthcheckVerb, PodmanVerb, Verb};
+use crate::args::{Cli, ContainerVerb, HealthcheckVerb, PodmanVerb, Verb};
 use crate::config::Config;
 use crate::error::Failure;
 use crate::settings;
@@ -64,6 +65,12 @@ fn podman(verb: PodmanVerb, flag: Option<PathBuf>) -> Result<ExitCode, Failure> 
         PodmanVerb::Create(args) => done(run::create(*args, config, data_dir)),
         PodmanVerb::Start(args) => vm::start(args, data_dir),
         PodmanVerb::Restart(args) => vm::restart(args, data_dir),
+        PodmanVerb::Pause { which } => vm::pause(which, data_dir),
+        PodmanVerb::Unpause { which } => vm::unpause(which, data_dir),
+        PodmanVerb::Rename { vm, name } => done(vm::rename(&vm, &name, data_dir)),
+        PodmanVerb::Update(args) => done(vm::update(&args, data_dir)),
+        PodmanVerb::Prune(args) | PodmanVerb::Container(ContainerVerb::Prune(args)) => vm::prune(args, data_dir),
+        PodmanVerb::Events(args) => done(events::events(&args, data_dir)),
         PodmanVerb::Prepare(args) => health::prepare(*args, config, data_dir),
         PodmanVerb::Healthcheck(HealthcheckVerb::Run { name }) => health::check(&name, data_dir),
         PodmanVerb::Exec(args) => exec::exec(args, data_dir),

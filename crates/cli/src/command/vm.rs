@@ -2,11 +2,14 @@
 
 use super::which::{Every, which};
 use super::{block_on, owner};
-use crate::args::{KillArgs, PortArgs, RestartArgs, RmArgs, StartArgs, StopArgs, WaitArgs, WaitCondition};
+use crate::args::{
+    KillArgs, PortArgs, PruneVmsArgs, RestartArgs, RmArgs, StartArgs, StopArgs, UpdateArgs, WaitArgs, WaitCondition,
+    Which, cpu_milli,
+};
 use crate::error::Failure;
 use crate::{settings, ui};
 use fcvm_engine::{Engine, Error, Remove, WaitFor};
-use fcvm_spec::{PortMapping, Signal};
+use fcvm_spec::{Limits, PortMapping, Signal};
 use fcvm_store::HealthStatus;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -55,6 +58,51 @@ pub(super) fn restart(mut args: RestartArgs, data_dir: &Path) -> Result<ExitCode
         }
     }
     Ok(ExitCode::from(code))
+}
+
+pub(super) fn pause(args: Which, data_dir: &Path) -> Result<ExitCode, Failure> {
+    let engine = settings::engine(data_dir)?;
+    let names = which(args, Every::Running, &engine)?;
+    each(&names, failure_of_ours, async |name| engine.pause(name).await.map(|_| Some(name.to_owned())))
+}
+
+pub(super) fn unpause(args: Which, data_dir: &Path) -> Result<ExitCode, Failure> {
+    let engine = settings::engine(data_dir)?;
+    let names = which(args, Every::Paused, &engine)?;
+    each(&names, failure_of_ours, async |name| engine.unpause(name).await.map(|_| Some(name.to_owned())))
+}
+
+pub(super) fn rename(vm: &str, name: &str, data_dir: &Path) -> Result<(), Failure> {
+    let engine = settings::engine(data_dir)?;
+    Ok(block_on(engine.rename(vm, name.parse()?))??)
+}
+
+pub(super) fn update(args: &UpdateArgs, data_dir: &Path) -> Result<(), Failure> {
+    let engine = settings::engine(data_dir)?;
+    let memory = args.memory.as_ref().map(|text| text.parse()).transpose()?;
+    let limits = Limits { memory, cpu_milli: args.cpus.map(cpu_milli).transpose()? };
+    ui::say(block_on(engine.update(&args.name, limits))??.as_str());
+    Ok(())
+}
+
+/// Removes what does not run, after a question as podman asks it.
+pub(super) fn prune(args: PruneVmsArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
+    let engine = settings::engine(data_dir)?;
+    if !args.force {
+        ui::ask("WARNING! This will remove all non running containers.\nAre you sure you want to continue? [y/N] ");
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let all = Which { all: true, latest: false, filter: args.filter, cidfile: Vec::new(), names: Vec::new() };
+    let names = which(all, Every::Ended, &engine)?;
+    each(&names, failure_of_rm, async |name| match engine.remove(name, Remove::IfEnded).await {
+        // Somebody else removed or started it.
+        Err(Error::Store(fcvm_store::Error::NoSuchVm(_)) | Error::Running(_)) => Ok(None),
+        removed => removed.map(|_| Some(name.to_owned())),
+    })
 }
 
 pub(super) fn stop(args: StopArgs, data_dir: &Path) -> Result<ExitCode, Failure> {

@@ -4,6 +4,7 @@ use super::list::{Filters, records};
 use crate::args::Which;
 use crate::error::Failure;
 use fcvm_engine::Engine;
+use fcvm_spec::Phase;
 use fcvm_store::VmRecord;
 
 /// Of which VMs `--all` means all, and a filter chooses.
@@ -11,6 +12,8 @@ use fcvm_store::VmRecord;
 pub(super) enum Every {
     /// Those that a process owns.
     Running,
+    /// Those that stand still.
+    Paused,
     /// Those that no process owns.
     Ended,
     /// Every one.
@@ -21,6 +24,7 @@ impl Every {
     fn holds(self, record: &VmRecord) -> bool {
         match self {
             Self::Running => record.phase.is_live(),
+            Self::Paused => record.phase == Phase::Paused,
             Self::Ended => !record.phase.is_live(),
             Self::Any => true,
         }

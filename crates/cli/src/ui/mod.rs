@@ -13,6 +13,12 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// Prints a question, whose answer follows in its line.
+pub(crate) fn ask(text: &str) {
+    let mut stdout = std::io::stdout();
+    let _ = write!(stdout, "{text}").and_then(|()| stdout.flush());
+}
+
 /// Prints a line about a problem.
 pub(crate) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -6,12 +6,12 @@ mod socket;
 mod splice;
 
 pub(crate) use client::{Client, refused};
-pub(crate) use server::{Ask, Control};
+pub(crate) use server::{Ask, Control, PAUSED};
 
 use crate::snapshot::{CaptureRequest, Captured};
 use fcvm_proto::files::{Pack, Unpack};
 use fcvm_proto::message::Exec;
-use fcvm_spec::SnapshotId;
+use fcvm_spec::{Limits, SnapshotId, VmName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -49,6 +49,14 @@ pub(crate) enum Command {
         #[serde(default)]
         timeout_s: Option<u32>,
     },
+    /// Lets the machine stand still; answered with `Done`.
+    Pause,
+    /// Lets it go on; answered with `Done`.
+    Unpause,
+    /// Gives the VM another name; answered with `Done`.
+    Rename(VmName),
+    /// Changes what the container may use; answered with `Done`.
+    Update(Limits),
     /// Captures the machine; answered with [`CaptureAnswer`] when that is done.
     Capture(CaptureRequest),
     /// Puts a machine of this snapshot in the place of the VM's; answered with `Done`.

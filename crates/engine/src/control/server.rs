@@ -4,7 +4,7 @@ use super::{CaptureAnswer, Command, Waited, socket, splice};
 use crate::snapshot::CaptureRequest;
 use fcvm_link::{Opened, Role, Sender, Session, Stream};
 use fcvm_proto::message::{Done, HostRequest};
-use fcvm_spec::SnapshotId;
+use fcvm_spec::{Limits, SnapshotId, VmName};
 use fcvm_store::HealthRecord;
 use std::collections::BTreeMap;
 use std::io;
@@ -20,6 +20,14 @@ pub(crate) enum Ask {
     Stop(Option<u32>),
     /// To end the container so and to start it in another machine, and say how that went.
     Restart(Option<u32>, oneshot::Sender<Done>),
+    /// To let the machine stand still, and say how that went.
+    Pause(oneshot::Sender<Done>),
+    /// To let it go on, and say how that went.
+    Unpause(oneshot::Sender<Done>),
+    /// To give the VM another name, and say how that went.
+    Rename(VmName, oneshot::Sender<Done>),
+    /// To change what the container may use, and say how that went.
+    Update(Limits, oneshot::Sender<Done>),
     /// To capture the machine and say how that went.
     Capture(CaptureRequest, oneshot::Sender<CaptureAnswer>),
     /// To put a machine of a snapshot in the place of the one that runs, and say how that went.
@@ -29,14 +37,46 @@ pub(crate) enum Ask {
     /// To change what the guest may know of itself, and say how that went.
     SetMetadata(BTreeMap<String, String>, oneshot::Sender<Done>),
     /// To ask whether the container is well. None: nothing says how that is told.
-    Check(oneshot::Sender<Option<HealthRecord>>),
+    Check(oneshot::Sender<Result<Option<HealthRecord>, String>>),
+}
+
+impl Ask {
+    /// Says why it is not done. That the asker is gone meanwhile is nothing to fail for.
+    pub(crate) fn refuse(self, reason: &str) {
+        let failed = Done::Failed(reason.to_owned());
+        match self {
+            Self::Stop(_) => {}
+            Self::Restart(_, answer)
+            | Self::Pause(answer)
+            | Self::Unpause(answer)
+            | Self::Rename(_, answer)
+            | Self::Update(_, answer)
+            | Self::SetMetadata(_, answer)
+            | Self::Rewind(_, answer)
+            | Self::Tune(answer) => drop(answer.send(failed)),
+            Self::Capture(_, answer) => drop(answer.send(CaptureAnswer::Failed(reason.to_owned()))),
+            Self::Check(answer) => drop(answer.send(Err(reason.to_owned()))),
+        }
+    }
 }
 
 /// What the clients of a VM are told: how far it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
-    guest: Option<Session>,
+    guest: Guest,
     code: Option<u8>,
+}
+
+/// Whether commands reach the guest.
+#[derive(Clone, Debug, Default)]
+enum Guest {
+    /// There is no container.
+    #[default]
+    Closed,
+    /// It stands still.
+    Paused,
+    /// They do.
+    Open(Session),
 }
 
 /// The running server. Dropping it ends it and every connection.
@@ -58,17 +98,22 @@ impl Control {
 
     /// From now on commands reach the guest.
     pub(crate) fn open(&self, guest: Session) {
-        self.progress.send_modify(|progress| progress.guest = Some(guest));
+        self.progress.send_modify(|progress| progress.guest = Guest::Open(guest));
+    }
+
+    /// From now on commands are refused, since the machine stands still.
+    pub(crate) fn pause(&self) {
+        self.progress.send_modify(|progress| progress.guest = Guest::Paused);
     }
 
     /// From now on no command reaches the guest.
     pub(crate) fn close(&self) {
-        self.progress.send_modify(|progress| progress.guest = None);
+        self.progress.send_modify(|progress| progress.guest = Guest::Closed);
     }
 
     /// From now on the VM has ended: waiters are told.
     pub(crate) fn ended(&self, code: u8) {
-        self.progress.send_modify(|progress| *progress = Progress { guest: None, code: Some(code) });
+        self.progress.send_modify(|progress| *progress = Progress { guest: Guest::Closed, code: Some(code) });
     }
 
     /// Waits for the next request to the driver.
@@ -134,29 +179,22 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
             let asked = asks.send(Ask::Stop(timeout_s)).await;
             answer_with(opened.stream, &asked.map_or_else(|_| ending(), |()| Done::Ok)).await;
         }
-        Ok(Command::Restart { timeout_s }) => {
-            let done = through(&asks, |answer| Ask::Restart(timeout_s, answer)).await;
-            answer_with(opened.stream, &done.unwrap_or_else(ending)).await;
-        }
+        Ok(Command::Restart { timeout_s }) => act(opened.stream, &asks, |done| Ask::Restart(timeout_s, done)).await,
+        Ok(Command::Pause) => act(opened.stream, &asks, Ask::Pause).await,
+        Ok(Command::Unpause) => act(opened.stream, &asks, Ask::Unpause).await,
+        Ok(Command::Rename(name)) => act(opened.stream, &asks, |done| Ask::Rename(name, done)).await,
+        Ok(Command::Update(limits)) => act(opened.stream, &asks, |done| Ask::Update(limits, done)).await,
+        Ok(Command::Rewind(id)) => act(opened.stream, &asks, |done| Ask::Rewind(id, done)).await,
+        Ok(Command::Tune) => act(opened.stream, &asks, Ask::Tune).await,
         Ok(Command::Capture(request)) => {
             let answer = through(&asks, |answer| Ask::Capture(request, answer)).await;
             let answer = answer.unwrap_or_else(|| CaptureAnswer::Failed(ENDING.to_owned()));
             answer_with(opened.stream, &answer).await;
         }
-        Ok(Command::Rewind(id)) => {
-            let done = through(&asks, |answer| Ask::Rewind(id, answer)).await;
-            answer_with(opened.stream, &done.unwrap_or_else(ending)).await;
-        }
-        Ok(Command::Tune) => {
-            let done = through(&asks, Ask::Tune).await;
-            answer_with(opened.stream, &done.unwrap_or_else(ending)).await;
-        }
-        Ok(Command::SetMetadata(values)) => {
-            let done = through(&asks, |answer| Ask::SetMetadata(values, answer)).await;
-            answer_with(opened.stream, &done.unwrap_or_else(ending)).await;
-        }
+        Ok(Command::SetMetadata(values)) => act(opened.stream, &asks, |done| Ask::SetMetadata(values, done)).await,
         Ok(Command::Check) => match through(&asks, Ask::Check).await {
-            Some(check) => answer_with(opened.stream, &check).await,
+            Some(Ok(check)) => answer_with(opened.stream, &check).await,
+            Some(Err(reason)) => opened.stream.split().0.reset(&reason),
             None => opened.stream.split().0.reset(ENDING),
         },
         Ok(Command::Wait) => {
@@ -173,6 +211,8 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
     }
 }
 
+/// Why nothing is asked of a machine that stands still.
+pub(crate) const PAUSED: &str = "the VM is paused; `fcvm unpause` lets it go on";
 const ENDING: &str = "the VM is ending";
 
 fn ending() -> Done {
@@ -186,17 +226,26 @@ async fn through<T>(asks: &mpsc::Sender<Ask>, ask: impl FnOnce(oneshot::Sender<T
     answered.await.ok()
 }
 
+/// Has the driver do something, and answers with how that went.
+async fn act(stream: Stream, asks: &mpsc::Sender<Ask>, ask: impl FnOnce(oneshot::Sender<Done>) -> Ask) {
+    let done = through(asks, ask).await;
+    answer_with(stream, &done.unwrap_or_else(ending)).await;
+}
+
 async fn answer_with<T: serde::Serialize>(stream: Stream, message: &T) {
     let (sender, _receiver) = stream.split();
     reply(sender, message).await;
 }
 
-async fn forward(client: Stream, guest: Option<Session>, request: &HostRequest) {
-    let opened = guest.map(|guest| guest.open(request));
+async fn forward(client: Stream, guest: Guest, request: &HostRequest) {
+    let opened = match guest {
+        Guest::Open(guest) => guest.open(request).map_err(|error| error.to_string()),
+        Guest::Paused => Err(PAUSED.to_owned()),
+        Guest::Closed => Err("the container is not running".to_owned()),
+    };
     match opened {
-        Some(Ok(guest)) => splice::splice(client, guest).await,
-        Some(Err(error)) => client.split().0.reset(&error.to_string()),
-        None => client.split().0.reset("the container is not running"),
+        Ok(guest) => splice::splice(client, guest).await,
+        Err(reason) => client.split().0.reset(&reason),
     }
 }
 

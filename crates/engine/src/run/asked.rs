@@ -3,14 +3,16 @@
 use super::drive::Life;
 use super::lives::Lives;
 use super::{advance, now_ns};
-use crate::control::{Ask, CaptureAnswer};
+use crate::control::{Ask, CaptureAnswer, PAUSED};
 use crate::error::in_full;
+use crate::link::ask;
 use crate::{Engine, Error, Output, metadata};
+use fcvm_link::Stream;
 use fcvm_net::Published;
-use fcvm_proto::message::Done;
-use fcvm_spec::SnapshotId;
+use fcvm_proto::message::{Done, HostRequest, Power};
 use fcvm_spec::lifecycle::{Asked, Event};
-use fcvm_store::{FailPoint, OwnedVm};
+use fcvm_spec::{Limits, MiB, Phase, SnapshotId};
+use fcvm_store::{FailPoint, OwnedVm, What};
 use fcvm_vmm::Choice;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,10 +33,34 @@ impl Engine {
         life: &mut Life,
         around: &mut Around<'_, '_>,
     ) -> Result<(), Error> {
+        if vm.record().phase == Phase::Paused {
+            match &ask {
+                // As kill -9 finds a process that is stopped: it cannot end while it stands still.
+                Ask::Stop(_) | Ask::Restart(..) => life.unpause(vm, around.lives).await?,
+                Ask::Pause(_) | Ask::Unpause(_) | Ask::Rename(..) => {}
+                _ => {
+                    ask.refuse(PAUSED);
+                    return Ok(());
+                }
+            }
+        }
         match ask {
+            Ask::Pause(answer) => {
+                let _asker_is_gone = answer.send(done(life.pause(vm, around.lives).await));
+            }
+            Ask::Unpause(answer) => {
+                let _asker_is_gone = answer.send(done(life.unpause(vm, around.lives).await));
+            }
+            Ask::Rename(name, answer) => {
+                let _asker_is_gone = answer.send(done(vm.rename(name).map_err(Error::from)));
+            }
+            Ask::Update(limits, answer) => {
+                let _asker_is_gone = answer.send(done(update(vm, life, limits).await));
+            }
             Ask::Check(answer) => life.check(&vm.record().spec, answer),
             Ask::Stop(timeout_s) => {
                 vm.update(|record| advance(record, Event::StopAsked))?;
+                vm.note(What::Stop);
                 life.stop(Asked::Stop, &vm.record().spec, timeout_s);
             }
             Ask::Restart(timeout_s, answer) => {
@@ -44,6 +70,9 @@ impl Engine {
             }
             Ask::Capture(request, answer) => {
                 let captured = self.capture(&life.live(vm.record()), request).await;
+                if let Ok(captured) = &captured {
+                    vm.note(What::Snapshot { snapshot: captured.id.clone() });
+                }
                 let failed = |error| CaptureAnswer::Failed(in_full(&error));
                 let _asker_is_gone = answer.send(captured.map_or_else(failed, CaptureAnswer::Captured));
             }
@@ -56,12 +85,33 @@ impl Engine {
             Ask::Rewind(id, answer) => {
                 let rewound = self.rewind_life(vm, life, around, &id).await;
                 if rewound.is_ok() {
+                    vm.note(What::Rewind { snapshot: id });
                     life.open(around.ports, &around.lives.control);
                     life.watch(vm)?;
                 }
                 let _asker_is_gone = answer.send(done(rewound));
             }
         }
+        Ok(())
+    }
+
+    /// Does what somebody in the guest system wants as if it had been asked from outside: the container ends in good order.
+    pub(super) async fn press(
+        &self,
+        power: Power,
+        stream: Stream,
+        vm: &mut OwnedVm,
+        life: &mut Life,
+    ) -> Result<(), Error> {
+        let asked = match power {
+            Power::Off => Asked::Stop,
+            Power::Restart => Asked::Restart,
+        };
+        vm.update(|record| advance(record, Event::StopAsked))?;
+        let (sender, _receiver) = stream.split();
+        let _the_guest_is_gone = sender.message(&Done::Ok).await;
+        sender.finish();
+        life.stop(asked, &vm.record().spec, None);
         Ok(())
     }
 
@@ -113,6 +163,17 @@ fn set_metadata(values: BTreeMap<String, String>, vm: &mut OwnedVm, life: &Life)
     let tree = metadata::tree(&record)?;
     vm.update(|known| *known = record)?;
     life.metadata.replace(tree);
+    Ok(())
+}
+
+/// Changes what a running container may use.
+async fn update(vm: &mut OwnedVm, life: &Life, limits: Limits) -> Result<(), Error> {
+    let mut spec = vm.record().spec.clone();
+    limits.set(&mut spec)?;
+    let Limits { memory, cpu_milli } = limits;
+    ask(life.link.session(), &HostRequest::Limit { memory: memory.map(MiB::bytes), cpu_milli }).await?;
+    vm.update(|record| record.spec = spec)?;
+    vm.note(What::Update);
     Ok(())
 }
 

@@ -4,41 +4,34 @@ use super::asked::Around;
 use super::boot::{Awake, Booted};
 use super::container::{ContainerEnd, pump_input, pump_output};
 use super::lives::Lives;
-use super::{Hold, RunOutcome, advance, now_ns};
+use super::over::Over;
+use super::{Hold, advance, now_ns};
 use crate::cache::Warm;
 use crate::control::{Ask, Control};
 use crate::link::{GuestLink, ask};
 use crate::snapshot::capture::{Copy, Live, MachineFiles};
 use crate::volumes::{Renewal, Volumes};
 use crate::{Engine, Error, Input, Output, health, metadata};
-use fcvm_link::{Incoming, Receiver, Session};
+use fcvm_link::{Incoming, Receiver, Session, Stream};
 use fcvm_net::address::Translation;
 use fcvm_net::{Egress, Metadata, Published};
-use fcvm_proto::message::{Exit, HostRequest, ProcessEvent};
-use fcvm_spec::lifecycle::{Asked, Event, LifeEnd, Next};
-use fcvm_spec::{NetworkMode, Removal, Signal, VmSpec};
+use fcvm_proto::message::{Exit, GuestRequest, HostRequest, Power, ProcessEvent};
+use fcvm_spec::lifecycle::{Asked, Event};
+use fcvm_spec::{NetworkMode, Signal, VmSpec};
 use fcvm_store::log::LogWriter;
 use fcvm_store::snapshot::ContainerState;
-use fcvm_store::{FailPoint, Health, HealthRecord, HealthStatus, OwnedVm, VmRecord};
+use fcvm_store::{FailPoint, Health, HealthRecord, HealthStatus, OwnedVm, VmRecord, What};
 use fcvm_vmm::Machine;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 /// Podman's default between the stop signal and SIGKILL, in seconds.
 const STOP_TIMEOUT_S: u32 = 10;
 /// How long a guest may take to kill its container.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a guest may take to write back and power off; its disk is consistent only then.
-const POWER_OFF: Duration = Duration::from_secs(20);
-
-/// A life that is over.
-pub(super) struct Over {
-    pub(super) next: Next,
-    pub(super) outcome: RunOutcome,
-}
 
 impl Engine {
     /// Runs the container to its end and the machine to its power-off.
@@ -53,6 +46,7 @@ impl Engine {
             record.started_ns = Some(now_ns());
             record.known = true;
         })?;
+        vm.note(What::Start);
         life.open(&ports, &lives.control);
         life.watch(vm)?;
         self.reach(FailPoint::StartRecorded)?;
@@ -86,7 +80,12 @@ impl Engine {
                         }
                     }
                     // Said only now: what is called healthy does not stand still.
+                    let status = health.status;
+                    let before = vm.record().health.as_ref().map(|health| health.status);
                     vm.update(|record| record.health = Some(health))?;
+                    if before != Some(status) {
+                        vm.note(What::Health { status });
+                    }
                 }
                 Happened::Well => {
                     self.capture_wanted(&life.live(vm.record()), std::mem::take(&mut warm)).await?;
@@ -98,6 +97,7 @@ impl Engine {
                         tracing::warn!(%error, "the volumes are served no more");
                     }
                 }
+                Happened::Pressed(power, stream) => self.press(power, stream, vm, &mut life).await?,
                 Happened::Asked(ask) => {
                     self.act_on(ask, vm, &mut life, &mut Around { lives, ports: &ports }).await?;
                 }
@@ -110,34 +110,12 @@ impl Engine {
         }
         over
     }
-
-    /// Ends what is left when the container has ended, and says how that was and what follows.
-    async fn end(
-        &self,
-        vm: &OwnedVm,
-        life: &mut Life,
-        end: ContainerEnd,
-        lives: &mut Lives<'_>,
-    ) -> Result<Over, Error> {
-        self.reach(FailPoint::Ended)?;
-        let spec = &vm.record().spec;
-        let over = judge(explain(end, &mut life.machine).await).map(|(end, outcome)| {
-            let next = lives.after(end, life.asked, spec.restart);
-            Over { next, outcome }
-        });
-        lives.control.close();
-        life.abort();
-        let disk_goes = spec.removal == Removal::Automatic && !matches!(&over, Ok(over) if over.next != Next::End);
-        power_off(life.link.session(), &mut life.machine, if disk_goes { Disk::Goes } else { Disk::Stays }).await;
-        self.reach(FailPoint::PoweredOff)?;
-        over
-    }
 }
 
 /// A machine that runs its container, and the tasks around it.
 pub(super) struct Life {
     pub(super) machine: Machine,
-    link: GuestLink,
+    pub(super) link: GuestLink,
     incoming: Incoming,
     files: MachineFiles,
     volumes: Option<Volumes>,
@@ -152,8 +130,9 @@ pub(super) struct Life {
     tasks: JoinSet<()>,
     /// What is found about the container's health.
     checks: (mpsc::Sender<HealthRecord>, mpsc::Receiver<HealthRecord>),
+    watching: Option<AbortHandle>,
     /// What was asked of the VM since it began.
-    asked: Asked,
+    pub(super) asked: Asked,
     /// When a container that was asked to stop is killed.
     deadline: Option<Instant>,
     /// When a guest that does not even let its container be killed is given up.
@@ -168,6 +147,8 @@ enum Happened {
     Asked(Ask),
     /// Nobody answers for the volumes any more.
     VolumesEnded(Renewal),
+    /// Something in the guest wants the machine to end or to start anew.
+    Pressed(Power, Stream),
     /// It was asked whether the container is well.
     Checked(HealthRecord),
     /// The container is as well as can be told.
@@ -201,6 +182,7 @@ impl Life {
             served: None,
             tasks: JoinSet::new(),
             checks: mpsc::channel(1),
+            watching: None,
             asked: Asked::Nothing,
             deadline: None,
             patience: None,
@@ -220,21 +202,37 @@ impl Life {
             return Ok(());
         }
         vm.update(|record| record.health = Some(Health::default()))?;
-        self.tasks.spawn(health::watch(spec, self.link.session().clone(), self.checks.0.clone()));
+        self.watch_on(&spec);
         Ok(())
     }
 
+    /// From now on it is asked again.
+    pub(super) fn watch_on(&mut self, spec: &VmSpec) {
+        if health::is_watched(&spec.health) {
+            let watch = health::watch(spec.clone(), self.link.session().clone(), self.checks.0.clone());
+            self.watching = Some(self.tasks.spawn(watch));
+        }
+    }
+
+    /// From now on it is not asked; what was asked is not waited for.
+    pub(super) fn watch_off(&mut self) {
+        if let Some(watching) = self.watching.take() {
+            watching.abort();
+        }
+        while self.checks.1.try_recv().is_ok() {}
+    }
+
     /// Asks once more; what is found counts like any other check.
-    pub(super) fn check(&mut self, spec: &VmSpec, answer: oneshot::Sender<Option<HealthRecord>>) {
+    pub(super) fn check(&mut self, spec: &VmSpec, answer: oneshot::Sender<Result<Option<HealthRecord>, String>>) {
         if !health::is_watched(&spec.health) {
-            let _asker_is_gone = answer.send(None);
+            let _asker_is_gone = answer.send(Ok(None));
             return;
         }
         let (spec, session, checks) = (spec.clone(), self.link.session().clone(), self.checks.0.clone());
         self.tasks.spawn(async move {
             let check = health::check(&spec, &session).await;
             let _the_vm_is_ending = checks.send(check.clone()).await;
-            let _asker_is_gone = answer.send(Some(check));
+            let _asker_is_gone = answer.send(Ok(Some(check)));
         });
     }
 
@@ -246,9 +244,10 @@ impl Life {
                     return Happened::Ended(end.unwrap_or(ContainerEnd::Lost("its output was lost".to_owned())));
                 }
                 exit = self.machine.wait() => return Happened::Ended(ContainerEnd::Lost(format!("the monitor {exit}"))),
-                Some(opened) = self.incoming.accept() => {
-                    self.tasks.spawn(self.egress.clone().serve(opened));
-                }
+                Some(opened) = self.incoming.accept() => match opened.request() {
+                    Ok(GuestRequest::Power(power)) => return Happened::Pressed(power, opened.stream),
+                    _ => drop(self.tasks.spawn(self.egress.clone().serve(opened))),
+                },
                 Some(_) = self.tasks.join_next() => {}
                 Some(signal) = lives.attachment.signals.recv() => self.signal(signal),
                 renewal = volumes_ended(&mut self.volumes) => return Happened::VolumesEnded(renewal),
@@ -350,67 +349,11 @@ async fn start(session: &Session, machine: &mut Machine, first: &HostRequest) ->
     }
 }
 
-/// A link that ends says nothing of why; the monitor does, if it is what ended.
-async fn explain(end: ContainerEnd, machine: &mut Machine) -> ContainerEnd {
-    if !matches!(end, ContainerEnd::Lost(_)) {
-        return end;
-    }
-    match tokio::time::timeout(Duration::from_secs(1), machine.wait()).await {
-        Ok(exit) => ContainerEnd::Lost(format!("the monitor {exit}")),
-        Err(_) => end,
-    }
-}
-
 /// What is said of a container after one more check.
 fn judge_health(record: &VmRecord, check: HealthRecord) -> Health {
     let up_ns = check.end_ns.saturating_sub(record.started_ns.unwrap_or(check.end_ns));
     let up = Duration::from_nanos(u64::try_from(up_ns).unwrap_or(0));
     health::after(&record.health.clone().unwrap_or_default(), check, &record.spec.health, up)
-}
-
-fn judge(end: ContainerEnd) -> Result<(LifeEnd, RunOutcome), Error> {
-    let ended = |code, reason| Ok((LifeEnd::Exited(code), RunOutcome { code, reason, oom_killed: false }));
-    match end {
-        ContainerEnd::Exited { exit, oom_killed } => {
-            let outcome = RunOutcome { code: exit.code(), reason: None, oom_killed };
-            Ok((life_end(exit), outcome))
-        }
-        ContainerEnd::NotStarted { code, reason } => Err(Error::Start { code, reason }),
-        ContainerEnd::Done => ended(0, None),
-        ContainerEnd::Unread => ended(141, Some("nobody reads its output any more".to_owned())),
-        ContainerEnd::Lost(reason) => ended(125, Some(reason)),
-    }
-}
-
-/// The first process of a container is deaf to this signal, unless it wants to hear it. It dies of it where one of its
-/// processes has rebooted: then the kernel ends them all so.
-fn life_end(exit: Exit) -> LifeEnd {
-    const SIGHUP: i32 = 1;
-    if exit == Exit::Signal(SIGHUP) { LifeEnd::Rebooted } else { LifeEnd::Exited(exit.code()) }
-}
-
-/// What becomes of a machine's disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Disk {
-    Stays,
-    Goes,
-}
-
-/// Ends the machine: in good order where its disk stays, at once where it goes.
-async fn power_off(session: &Session, machine: &mut Machine, disk: Disk) {
-    if disk == Disk::Stays {
-        let orderly = async {
-            ask(session, &HostRequest::PowerOff).await?;
-            machine.wait().await;
-            Ok::<(), Error>(())
-        };
-        match tokio::time::timeout(POWER_OFF, orderly).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => tracing::debug!(%error, "the guest did not power off"),
-            Err(_) => tracing::warn!("the guest did not power off in {} s", POWER_OFF.as_secs()),
-        }
-    }
-    machine.kill().await;
 }
 
 fn translation(spec: &VmSpec) -> Option<Translation> {

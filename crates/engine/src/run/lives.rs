@@ -9,16 +9,16 @@
 //! What follows is decided by [`lifecycle::after`] alone.
 
 use super::boot::Booted;
-use super::drive::Over;
+use super::over::Over;
 use super::{Origin, RunObserver, RunOutcome, RunRequest, advance};
-use crate::control::{Ask, CaptureAnswer, Control};
+use crate::control::{Ask, Control};
 use crate::error::in_full;
 use crate::{Attachment, Engine, Error};
 use fcvm_net::Published;
 use fcvm_proto::message::Done;
 use fcvm_spec::lifecycle::{self, Asked, Event, LifeEnd, Next, Retries};
 use fcvm_spec::{RestartPolicy, Signal};
-use fcvm_store::{FailPoint, OwnedVm, VmRecord};
+use fcvm_store::{FailPoint, OwnedVm, VmRecord, What};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -121,12 +121,7 @@ impl Lives<'_> {
                     self.restarters.push(answer);
                     return Interruption::Restart;
                 }
-                Ask::Capture(_, answer) => drop(answer.send(CaptureAnswer::Failed(NOT_YET.to_owned()))),
-                Ask::Rewind(_, answer) | Ask::Tune(answer) | Ask::SetMetadata(_, answer) => {
-                    drop(answer.send(Done::Failed(NOT_YET.to_owned())));
-                }
-                // The asker is told that there is no answer.
-                Ask::Check(_) => {}
+                other => other.refuse(NOT_YET),
             }
         }
     }
@@ -182,7 +177,11 @@ impl Engine {
             Origin::Snapshot { id, env, server } => self.prepare_clone(vm, request, (id, *server), env).await?,
             Origin::Own => self.prepare_again(vm, None).await?,
         };
-        Ok((self.boot(vm, prepared).await?, None))
+        let booted = self.boot(vm, prepared).await?;
+        if let Origin::Snapshot { id, .. } = &request.origin {
+            vm.note(What::Clone { snapshot: id.clone() });
+        }
+        Ok((booted, None))
     }
 
     /// Lets another life follow one that is over. That nothing comes of it is an end like any other.
@@ -203,6 +202,7 @@ impl Engine {
             Err(Error::Stopped | Error::Interrupted(_)) => Ok(Over { next: Next::End, ..before }),
             Err(error) => {
                 let outcome = RunOutcome::failed(&error);
+                vm.note(What::Died { code: outcome.code });
                 lives.tell_restarters(&Done::Failed(in_full(&error)));
                 let next = lives.after(LifeEnd::Exited(outcome.code), Asked::Nothing, vm.record().spec.restart);
                 Ok(Over { next, outcome })

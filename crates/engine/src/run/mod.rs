@@ -13,6 +13,8 @@ mod boot;
 mod container;
 mod drive;
 mod lives;
+mod over;
+mod pause;
 mod prepare;
 mod start;
 
@@ -27,7 +29,7 @@ use crate::{Attachment, Engine, Error};
 use fcvm_image::PullPolicy;
 use fcvm_spec::lifecycle::Event;
 use fcvm_spec::{Phase, Removal, SnapshotId, SnapshotPolicy, VmSpec};
-use fcvm_store::{Ended, FailPoint, OwnedVm, Owner, VmRecord};
+use fcvm_store::{Ended, FailPoint, OwnedVm, Owner, VmRecord, What};
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
@@ -126,13 +128,20 @@ impl Engine {
         observer: &dyn RunObserver,
     ) -> Result<RunOutcome, Error> {
         let mut vm = self.store().create_vm(new_record(request.spec.clone(), Phase::Starting))?;
+        vm.note(What::Create);
         let outcome = self.live(&mut vm, &request, &mut attachment, observer).await;
         let released = match &outcome {
             Err(_) if vm.record().phase == Phase::Starting => vm.discard().map_err(Error::from),
-            Err(error) => self.conclude(vm, &RunOutcome::failed(error)),
+            Err(error) => self.conclude_failed(vm, error),
             Ok(outcome) => self.conclude(vm, outcome),
         };
         with_left_overs(outcome, released)
+    }
+
+    fn conclude_failed(&self, vm: OwnedVm, error: &Error) -> Result<(), Error> {
+        let outcome = RunOutcome::failed(error);
+        vm.note(What::Died { code: outcome.code });
+        self.conclude(vm, &outcome)
     }
 
     /// Ends the ownership of a VM whose container has run: it is to be seen afterwards, with its log and its disk.

@@ -9,7 +9,7 @@ use fcvm_image::{Image, PullPolicy};
 use fcvm_net::Published;
 use fcvm_spec::lifecycle::Event;
 use fcvm_spec::{Phase, VmId};
-use fcvm_store::{FailPoint, OwnedVm, Owner, VmRecord};
+use fcvm_store::{FailPoint, OwnedVm, Owner, VmRecord, What};
 use std::sync::Arc;
 
 impl Engine {
@@ -26,7 +26,8 @@ impl Engine {
         }
         record.ports.clone_from(&record.spec.ports);
         let id = record.spec.id.clone();
-        self.store().create_unowned(record)?;
+        self.store().create_unowned(record.clone())?;
+        self.store().note(&record, What::Create);
         Ok(id)
     }
 
@@ -48,7 +49,7 @@ impl Engine {
         let has_begun = vm.record().phase != Phase::Starting;
         let released = match &outcome {
             Err(_) if !has_begun => vm.put_back(before).map_err(Error::from),
-            Err(error) => self.conclude(vm, &RunOutcome::failed(error)),
+            Err(error) => self.conclude_failed(vm, error),
             Ok(outcome) => self.conclude(vm, outcome),
         };
         super::with_left_overs(outcome, released)

@@ -19,6 +19,9 @@ enum Filter {
         wanted: bool,
     },
     Exited(u8),
+    Restart(String),
+    /// Created before this time.
+    Until(i64),
     /// Created before or since this VM.
     Before(i64),
     Since(i64),
@@ -61,10 +64,13 @@ impl Filter {
                     .parse()
                     .map_err(|_| Failure::new(format!("invalid filter {text:?}: an exit code is expected")))?,
             ),
+            "restart-policy" => Self::Restart(value),
+            "until" => Self::Until(before(&value)?),
             "before" => Self::Before(created(&value, records)?),
             "since" => Self::Since(created(&value, records)?),
             _ => {
-                let known = "name, id, status, label, label!, ancestor, health, exited, before, since";
+                let known =
+                    "name, id, status, label, label!, ancestor, health, exited, restart-policy, until, before, since";
                 return Err(Failure::new(format!("{key} is an invalid filter: it is one of {known}")));
             }
         })
@@ -91,7 +97,8 @@ impl Filter {
                 found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found)) == *wanted
             }
             Self::Exited(code) => record.ended.as_ref().is_some_and(|ended| ended.code == *code),
-            Self::Before(created) => record.created_ns < *created,
+            Self::Restart(policy) => record.spec.restart.name() == policy,
+            Self::Before(created) | Self::Until(created) => record.created_ns < *created,
             Self::Since(created) => record.created_ns > *created,
         }
     }
@@ -125,6 +132,10 @@ fn created(name: &str, records: &[VmRecord]) -> Result<i64, Failure> {
     let is = |record: &&VmRecord| record.spec.name.as_str() == name || is_id(&record.spec.id, name);
     let found = records.iter().find(is);
     found.map(|record| record.created_ns).ok_or_else(|| Failure::new(format!("no VM with name or id {name:?}")))
+}
+
+fn before(text: &str) -> Result<i64, Failure> {
+    Ok(i64::try_from(crate::command::logs::moment(text)?.as_nanosecond()).unwrap_or(i64::MAX))
 }
 
 fn is_id(id: &VmId, text: &str) -> bool {
