@@ -62,11 +62,11 @@ const APPLETS: &[&str] = &[
     "whoami",
     "readlink",
     "tftp",
-    "ping",
     "stty",
     "tty",
     "less",
     "clear",
+    "tar",
 ];
 
 /// Writes a `docker-archive:` of busybox and returns its path.

@@ -4,9 +4,9 @@ use crate::command::{self, Input};
 use crate::exec::Refusal;
 use crate::join::find_program_in;
 use crate::podman;
-use crate::pump::Process;
+use crate::pump::{Process, Streams};
 use crate::reaper::Reaper;
-use crate::{cgroup, init, user, volume, world};
+use crate::{cgroup, init, terminal, user, volume, world};
 use anyhow::{Context, Result};
 use fcvm_proto::message::Exit;
 use fcvm_proto::plan;
@@ -15,6 +15,7 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -40,6 +41,7 @@ const NAME: &str = "container";
 const CRUN: &str = "/usr/bin/crun";
 const LOG: &str = "/run/fcvm/crun.log";
 const PID_FILE: &str = "/run/fcvm/pid";
+const CONSOLE: &str = "/run/fcvm/console.sock";
 
 /// Starts the container of a plan; returns it, and the process that has its streams and ends as it ends.
 pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Container, Process), Refusal> {
@@ -58,7 +60,8 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
     }
     let input = if plan.interactive { Input::Carried } else { Input::Null };
     let started = match plan.engine {
-        plan::Engine::Crun => by_crun(&oci, input, reaper).await,
+        plan::Engine::Crun if oci["process"]["terminal"] == true => by_crun(&oci, Wanted::Terminal, reaper).await,
+        plan::Engine::Crun => by_crun(&oci, Wanted::Pipes(input), reaper).await,
         plan::Engine::Podman => podman::start(&oci, plan.health.as_ref(), input, reaper).await,
     };
     let (pid, process) = started.map_err(|refusal| found.err().unwrap_or(refusal))?;
@@ -78,21 +81,48 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
 }
 
 /// Starts it by crun: its first process is then the agent's own child.
-async fn by_crun(oci: &Value, input: Input, reaper: &Reaper) -> Result<(i32, Process), Refusal> {
+async fn by_crun(oci: &Value, wanted: Wanted, reaper: &Reaper) -> Result<(i32, Process), Refusal> {
     let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
     let bundle = Path::new(world::DIR).join("bundle");
     fs::write(bundle.join("config.json"), oci.to_string()).context("write the bundle").map_err(failed)?;
-    let (crun, streams) = command::start(crun(&bundle), input).context("start crun").map_err(failed)?;
-    match reaper.ended(crun).await {
-        Ok(Exit::Code(0)) => {}
-        _ => return Err(Refusal::new(125, complaint())),
-    }
+    let streams = create(&bundle, wanted, reaper).await?;
     let pid = fs::read_to_string(PID_FILE).context("read the container's number").map_err(failed)?;
     let pid = pid.trim().parse().context("read the container's number").map_err(failed)?;
     Ok((pid, Process::new(pid, streams, reaper).first_of(cgroup::CONTAINER.into())))
 }
 
-fn crun(bundle: &Path) -> Command {
+/// What the container is to have for streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Pipes(Input),
+    Terminal,
+}
+
+/// Has crun start the container; returns our ends of its streams.
+async fn create(bundle: &Path, wanted: Wanted, reaper: &Reaper) -> Result<Streams, Refusal> {
+    let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
+    let mut command = crun();
+    let (input, console) = match wanted {
+        Wanted::Pipes(input) => (input, None),
+        Wanted::Terminal => {
+            let _from_an_attempt_before = fs::remove_file(CONSOLE);
+            let console = UnixListener::bind(CONSOLE).context("make the console's socket").map_err(failed)?;
+            command.arg("--console-socket").arg(CONSOLE);
+            (Input::Null, Some(console))
+        }
+    };
+    command.arg("--bundle").arg(bundle).arg(NAME);
+    let (crun, streams) = command::start(command, input).context("start crun").map_err(failed)?;
+    match reaper.ended(crun).await {
+        Ok(Exit::Code(0)) => {}
+        _ => return Err(Refusal::new(125, complaint())),
+    }
+    let Some(console) = console else { return Ok(streams) };
+    // crun has ended, so what it sent is there.
+    terminal::receive(&console).and_then(Streams::of_terminal).context("take the container's terminal").map_err(failed)
+}
+
+fn crun() -> Command {
     let mut command = Command::new(CRUN);
     command.args([
         "--cgroup-manager=cgroupfs",
@@ -104,7 +134,6 @@ fn crun(bundle: &Path) -> Command {
         "--pid-file",
         PID_FILE,
     ]);
-    command.arg("--bundle").arg(bundle).arg(NAME);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
     command
 }

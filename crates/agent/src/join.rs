@@ -201,8 +201,10 @@ fn prepare(request: &Request) -> Result<Command, Failure> {
     if request.terminal.is_some() {
         take_terminal(identity.uid).map_err(step("take the terminal"))?;
     }
-    rustix::process::chdir(&request.workdir)
-        .map_err(|error| Failure { code: 126, reason: format!("chdir to {}: {error}", request.workdir) })?;
+    rustix::process::chdir(&request.workdir).map_err(|error| {
+        let code = if error == rustix::io::Errno::NOENT { 127 } else { 126 };
+        Failure { code, reason: format!("chdir to {}: {error}", request.workdir) }
+    })?;
     let mut env = request.env.clone();
     if !env.iter().any(|variable| variable.starts_with("HOME=")) {
         env.push(format!("HOME={}", identity.home));

@@ -3,10 +3,13 @@
 use crate::files;
 use fcvm_proto::message::TerminalSize;
 use rustix::fs::OFlags;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 /// Both sides of a new terminal.
@@ -28,6 +31,24 @@ pub(crate) fn open(root: &Path, size: TerminalSize) -> io::Result<Pair> {
         rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     resize(&master, size)?;
     Ok(Pair { master, slave })
+}
+
+/// Takes the master of a terminal that another program has made and sent before it ended.
+pub(crate) fn receive(socket: &UnixListener) -> io::Result<OwnedFd> {
+    socket.set_nonblocking(true)?;
+    let (connection, _) = socket.accept()?;
+    let (mut space, mut name) = ([MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))], [0; 4096]);
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    recvmsg(&connection, &mut [IoSliceMut::new(&mut name)], &mut ancillary, flags)?;
+    let mut received = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let master = received.next().and_then(|mut descriptors| descriptors.next());
+    let master = master.ok_or_else(|| io::Error::other("no descriptor came"))?;
+    rustix::io::ioctl_fionbio(&master, true)?;
+    Ok(master)
 }
 
 /// Sets a terminal's size; its foreground processes hear of it.

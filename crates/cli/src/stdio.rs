@@ -5,7 +5,7 @@
 use crate::detach::{DetachKeys, Typed, Watch};
 use crate::terminal;
 use bytes::Bytes;
-use fcvm_engine::{Attachment, CHANNEL_DEPTH, Input, Output};
+use fcvm_engine::{Attachment, CHANNEL_DEPTH, Input, Output, Streams};
 use fcvm_spec::Signal;
 use std::io::{self, Read, Write};
 use std::thread::JoinHandle;
@@ -32,6 +32,18 @@ pub(crate) enum Size {
     Followed,
 }
 
+/// Which of the process's outputs are shown; its log has all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+impl Shown {
+    /// Both.
+    pub(crate) const ALL: Self = Self { stdout: true, stderr: true };
+}
+
 /// Whether signals are passed on to the process in the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signals {
@@ -41,20 +53,38 @@ pub(crate) enum Signals {
     Forwarded,
 }
 
+/// How this program is at a process in a guest.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    pub(crate) stdin: Stdin,
+    pub(crate) size: Size,
+    pub(crate) shown: Shown,
+    pub(crate) signals: Signals,
+}
+
+impl Seat {
+    /// The streams of the process that are wanted.
+    pub(crate) fn streams(&self) -> Streams {
+        let Shown { stdout, stderr } = self.shown;
+        Streams { stdin: self.stdin != Stdin::Ignored, stdout, stderr }
+    }
+}
+
 /// The thread that writes output.
 #[derive(Debug)]
 pub(crate) struct Writer(JoinHandle<io::Result<()>>);
 
 /// Attaches our descriptors. Called within the runtime.
-pub(crate) fn attach(stdin: Stdin, size: Size, signals: Signals) -> io::Result<(Attachment, Writer)> {
+pub(crate) fn attach(seat: &Seat) -> io::Result<(Attachment, Writer)> {
+    let Seat { size, shown, signals, .. } = *seat;
     let (output, outputs) = mpsc::channel(CHANNEL_DEPTH);
-    let writer = Writer(std::thread::spawn(move || write(outputs)));
+    let writer = Writer(std::thread::spawn(move || write(outputs, shown)));
     let (sender, input) = mpsc::channel(CHANNEL_DEPTH);
     if size == Size::Followed {
         follow_size(sender.clone())?;
     }
-    let input = (stdin != Stdin::Ignored || size == Size::Followed).then_some(input);
-    match stdin {
+    let input = (seat.stdin != Stdin::Ignored || size == Size::Followed).then_some(input);
+    match seat.stdin.clone() {
         Stdin::Ignored => {}
         Stdin::Read => drop(std::thread::spawn(move || read(&sender, Watch::new(DetachKeys::none())))),
         Stdin::Typed(keys) => drop(std::thread::spawn(move || read(&sender, Watch::new(keys)))),
@@ -87,12 +117,13 @@ impl Writer {
     }
 }
 
-fn write(mut outputs: mpsc::Receiver<Output>) -> io::Result<()> {
+fn write(mut outputs: mpsc::Receiver<Output>, shown: Shown) -> io::Result<()> {
     let (mut stdout, mut stderr) = (raw(rustix::stdio::stdout()), raw(rustix::stdio::stderr()));
     while let Some(output) = outputs.blocking_recv() {
         match output {
-            Output::Stdout(bytes) => stdout.write_all(&bytes)?,
-            Output::Stderr(bytes) => stderr.write_all(&bytes)?,
+            Output::Stdout(bytes) if shown.stdout => stdout.write_all(&bytes)?,
+            Output::Stderr(bytes) if shown.stderr => stderr.write_all(&bytes)?,
+            Output::Stdout(_) | Output::Stderr(_) => {}
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 //! on every way out of that.
 
 use crate::error::Failure;
+use crate::stdio::Signals;
 use fcvm_proto::message::TerminalSize;
 use rustix::process::Signal;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
@@ -56,13 +57,17 @@ pub(crate) fn size() -> TerminalSize {
 /// Signals that end a program: SIGHUP, SIGINT, SIGQUIT, SIGTERM. None of them comes by a key of a raw terminal.
 const ENDING: [u8; 4] = [1, 2, 3, 15];
 
-/// Does something while the terminal is raw. A signal that ends this program ends the work instead, with the code that a
+/// Does something while the terminal is raw. A signal of our own that ends this program ends the work instead, with the code that a
 /// shell shows for that, so that the terminal is restored on the way out.
-pub(crate) async fn unless_ended<T>(raw: Option<&Raw>, work: impl Future<Output = T>) -> Result<T, Failure> {
+pub(crate) async fn unless_ended<T>(
+    raw: Option<&Raw>,
+    signals: Signals,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
     let Some(raw) = raw else { return Ok(work.await) };
     let mut continued = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
     let (sender, mut ended) = mpsc::channel(1);
-    for number in ENDING {
+    for number in ENDING.into_iter().filter(|_| signals == Signals::Own) {
         let (mut caught, sender) = (signal(SignalKind::from_raw(number.into()))?, sender.clone());
         tokio::spawn(async move {
             if caught.recv().await.is_some() {

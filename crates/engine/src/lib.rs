@@ -3,11 +3,13 @@
 //! This room reads no environment and prints nothing: settings are arguments, results are values. The way of a VM
 //! through it is in [`run`], what other processes ask of its owner in `control`.
 
+mod attach;
 pub mod attachment;
 mod cache;
 mod changes;
 mod clock;
 pub mod commit;
+mod console;
 mod control;
 pub mod copy;
 mod error;
@@ -22,10 +24,12 @@ pub mod snapshot;
 mod usage;
 mod volumes;
 
+pub use attach::Attached;
 pub use attachment::{Attachment, CHANNEL_DEPTH, Input, Output};
+pub use console::Streams;
 pub use error::Error;
 pub use ops::{ExecOutcome, Remove, WaitFor};
-pub use run::{Goal, Publish, RunObserver, RunOutcome, RunRequest};
+pub use run::{Attendance, Goal, Publish, RunObserver, RunOutcome, RunRequest};
 pub use settings::Settings;
 pub use usage::{HostUsage, VmUsage};
 

@@ -8,6 +8,7 @@ use fcvm_proto::message::{Done, Exec, ProcessEvent};
 use fcvm_spec::{Limits, Phase, Signal, VmId, VmName};
 use fcvm_store::log::Source;
 use fcvm_store::{HealthRecord, HealthStatus, OwnedVm, VmDir, Watch, What};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a command in a VM ended.
@@ -54,7 +55,7 @@ impl Engine {
         let client = connect(&dir, vm).await?;
         let (sender, receiver) = client.open(&Command::Exec(exec))?.split();
         let Attachment { input, output, signals: _ } = attachment;
-        let input = tokio::spawn(pump_input(sender, input));
+        let input = tokio::spawn(pump_input(Arc::new(sender), input));
         let outcome = follow(receiver, output).await;
         input.abort();
         outcome
@@ -203,7 +204,7 @@ fn seconds(timeout: Duration) -> u32 {
 }
 
 /// Carries a command's output until its last word.
-async fn follow(
+pub(crate) async fn follow(
     mut receiver: Receiver,
     output: Option<tokio::sync::mpsc::Sender<crate::Output>>,
 ) -> Result<ExecOutcome, Error> {
@@ -260,7 +261,7 @@ pub(crate) fn done(answer: Result<Done, Error>) -> Result<(), Error> {
 }
 
 /// Waits for the owner's lock on a thread of its own, since the wait is the kernel's.
-async fn until_free(dir: &VmDir) -> Result<(), Error> {
+pub(crate) async fn until_free(dir: &VmDir) -> Result<(), Error> {
     let dir = dir.clone();
     let waited = tokio::task::spawn_blocking(move || dir.wait_until_free()).await;
     Ok(waited.expect("waiting for a lock does not panic")?)

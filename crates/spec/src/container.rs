@@ -36,6 +36,9 @@ pub struct ContainerSpec {
     pub cap_drop: Vec<String>,
     /// `--ulimit`.
     pub ulimits: Vec<Ulimit>,
+    /// `--tty`: its streams are a terminal.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
     /// `--init`: the agent's own small init is the container's first process.
     pub init: bool,
     /// `--stop-signal`.

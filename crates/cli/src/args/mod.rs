@@ -17,9 +17,9 @@ pub(crate) use copy::{CopyArgs, End};
 pub(crate) use environment::environment;
 pub(crate) use metadata::{MetadataVerb, metadata};
 pub(crate) use podman::{
-    ContainerVerb, EventsArgs, ExecArgs, FormatArgs, HealthcheckVerb, ImagesArgs, InspectArgs, InspectKind, KillArgs,
-    ListArgs, LoadArgs, LogsArgs, PodmanVerb, PortArgs, PrepareArgs, PruneVmsArgs, PullArgs, RestartArgs, RmArgs,
-    RmiArgs, Sort, StartArgs, StopArgs, UpdateArgs, WaitArgs, WaitCondition, Which,
+    AttachArgs, ContainerVerb, EventsArgs, ExecArgs, FormatArgs, HealthcheckVerb, ImagesArgs, InspectArgs, InspectKind,
+    KillArgs, ListArgs, LoadArgs, LogsArgs, PodmanVerb, PortArgs, PrepareArgs, PruneVmsArgs, PullArgs, RestartArgs,
+    RmArgs, RmiArgs, Sort, StartArgs, StopArgs, UpdateArgs, WaitArgs, WaitCondition, Which,
 };
 pub(crate) use run::{Place, RunArgs, RunPlan, cpu_milli, fresh};
 pub(crate) use snapshot::{

@@ -1,6 +1,8 @@
 //! Podman's verbs and their flags, but for `run`'s, which are in [`super::run`].
 
 use super::{CommitArgs, CopyArgs, ExportArgs, FileChangesArgs, RunArgs, StatsArgs, StreamArgs, SystemVerb, TopArgs};
+use crate::detach::DetachKeys;
+use crate::error::Failure;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -50,6 +52,8 @@ pub(crate) enum PodmanVerb {
     /// Ask whether a container is well
     #[command(subcommand)]
     Healthcheck(HealthcheckVerb),
+    /// Be at a running container: see what it writes, type what it reads
+    Attach(AttachArgs),
     /// Run a command in a running container
     Exec(ExecArgs),
     /// Copy files between VMs and here
@@ -119,6 +123,29 @@ pub(crate) enum HealthcheckVerb {
         /// The VM
         name: String,
     },
+}
+
+/// `attach`.
+#[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    /// Keys that leave it alone: characters and ctrl-CHARACTER, separated by commas
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Do not carry standard input
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+    /// Pass signals on to the container
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true")]
+    pub(crate) sig_proxy: bool,
+    /// The VM
+    pub(crate) name: String,
+}
+
+impl AttachArgs {
+    /// What leaves the container alone.
+    pub(crate) fn keys(&self) -> Result<DetachKeys, Failure> {
+        Ok(self.detach_keys.as_deref().map(str::parse).transpose()?.unwrap_or_default())
+    }
 }
 
 /// `exec`.

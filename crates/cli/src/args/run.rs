@@ -3,17 +3,20 @@
 use super::environment::environment;
 use super::health::HealthArgs;
 use super::mounts::Mounts;
+use super::streams::{StreamArgs, Streams};
 use super::words::split_words;
 use crate::config::{Config, RunDefaults};
 use crate::error::Failure;
+use crate::stdio::{Seat, Shown, Signals, Size, Stdin};
+use crate::terminal;
 use clap::Args;
 use fcvm_engine::run::Origin;
-use fcvm_engine::{Goal, Publish, RunRequest};
+use fcvm_engine::{Attendance, Goal, Publish, RunRequest};
 use fcvm_spec::container::parse_capability;
 use fcvm_spec::unit::parse_bytes;
 use fcvm_spec::{
     Accel, ContainerSpec, Engine, HostEntry, KernelChoice, MachineShape, MiB, PageSize, PortMapping, Removal,
-    RestartPolicy, RootKind, SnapshotPolicy, Stdin, Ulimit, VmId, VmName, VmSpec, VmmChoice,
+    RestartPolicy, RootKind, SnapshotPolicy, Ulimit, VmId, VmName, VmSpec, VmmChoice,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,12 +30,11 @@ pub(crate) struct RunArgs {
     /// Remove the VM when it has ended
     #[arg(long)]
     rm: bool,
-    /// Run in the background and print the id
-    #[arg(short, long)]
-    detach: bool,
-    /// Carry standard input
-    #[arg(short, long)]
-    interactive: bool,
+    #[command(flatten)]
+    streams: StreamArgs,
+    /// Show only this: stdout, stderr; stdin is carried with --interactive
+    #[arg(short, long, value_name = "STREAM")]
+    attach: Vec<String>,
     /// Set a variable: KEY=VALUE, or KEY for its value here
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     env: Vec<String>,
@@ -179,7 +181,7 @@ pub(crate) struct RunArgs {
 pub(crate) struct RunPlan {
     pub(crate) request: RunRequest,
     pub(crate) place: Place,
-    pub(crate) signals: crate::stdio::Signals,
+    pub(crate) seat: Seat,
     pub(crate) cidfile: Option<PathBuf>,
     pub(crate) show: crate::ui::progress::Show,
 }
@@ -191,6 +193,8 @@ pub(crate) enum Place {
     Foreground,
     /// One of its own in a new session: `-d`.
     Background,
+    /// Likewise, and this one is at its terminal, which it can leave.
+    Attended,
 }
 
 /// Makes an id and a name that nobody has asked for.
@@ -207,24 +211,45 @@ pub(crate) fn fresh() -> Result<(VmId, VmName), Failure> {
 impl RunArgs {
     /// Checks every flag and computes what is asked.
     pub(crate) fn plan(mut self, config: &Config) -> Result<RunPlan, Failure> {
-        use crate::stdio::Signals;
         use crate::ui::progress::Show;
         let restart: RestartPolicy = self.restart.parse()?;
         if self.rm && restart != RestartPolicy::No {
             return Err(Failure::new("--rm and --restart exclude each other"));
         }
         self.fill_in(&config.run);
+        let streams = self.streams.streams(&self.command()?)?;
+        if streams.tty && self.engine()? == Engine::Podman {
+            return Err(Failure::new("a container under --engine podman has no terminal; use exec -it"));
+        }
+        let seat = Seat {
+            stdin: match (streams.interactive, streams.tty) {
+                (true, true) => Stdin::Typed(streams.keys.clone()),
+                (true, false) => Stdin::Read,
+                (false, _) => Stdin::Ignored,
+            },
+            size: if streams.tty { Size::Followed } else { Size::Ignored },
+            shown: shown(&self.attach)?,
+            signals: if self.sig_proxy { Signals::Forwarded } else { Signals::Own },
+        };
         let request = RunRequest {
-            spec: self.spec(config)?,
+            spec: self.spec(config, &streams)?,
             pull: self.pull.parse().map_err(Failure::new)?,
             publish: if self.publish_all { Publish::Exposed } else { Publish::Named },
             origin: Origin::Image,
             goal: Goal::Run,
+            attendance: match streams.tty && !self.streams.detach {
+                true => Attendance::Client(terminal::size()),
+                false => Attendance::Owner,
+            },
         };
         Ok(RunPlan {
             request,
-            place: if self.detach { Place::Background } else { Place::Foreground },
-            signals: if self.sig_proxy { Signals::Forwarded } else { Signals::Own },
+            place: match (self.streams.detach, streams.tty) {
+                (true, _) => Place::Background,
+                (false, true) => Place::Attended,
+                (false, false) => Place::Foreground,
+            },
+            seat,
             cidfile: self.cidfile,
             show: if self.quiet { Show::Nothing } else { Show::Progress },
         })
@@ -240,7 +265,7 @@ impl RunArgs {
         }
     }
 
-    fn spec(&self, config: &Config) -> Result<VmSpec, Failure> {
+    fn spec(&self, config: &Config, streams: &Streams) -> Result<VmSpec, Failure> {
         let (id, name) = fresh()?;
         let mut ports = Vec::new();
         for port in &self.publish {
@@ -251,7 +276,7 @@ impl RunArgs {
             name: self.name.as_ref().map_or(Ok(name), |name| name.parse())?,
             image: self.image()?,
             root: if self.rootfs { RootKind::Directory } else { RootKind::Image },
-            container: self.container(config)?,
+            container: ContainerSpec { terminal: streams.tty, ..self.container(config)? },
             machine: self.machine(&config.run)?,
             network: match &self.network {
                 Some(mode) => mode.parse()?,
@@ -259,7 +284,7 @@ impl RunArgs {
             },
             ports,
             removal: if self.rm { Removal::Automatic } else { Removal::Keep },
-            stdin: if self.interactive { Stdin::Carried } else { Stdin::Null },
+            stdin: if streams.interactive { fcvm_spec::Stdin::Carried } else { fcvm_spec::Stdin::Null },
             snapshot: if self.no_snapshot || crate::settings::snapshots_are_off() {
                 SnapshotPolicy::Never
             } else {
@@ -297,6 +322,7 @@ impl RunArgs {
             cap_add: all(&self.cap_add)?,
             cap_drop: all(&self.cap_drop)?,
             ulimits: self.ulimit.iter().map(|text| Ulimit::parse(text)).collect::<Result<_, _>>()?,
+            terminal: false,
             init: self.init,
             stop_signal: self.stop_signal.as_ref().map(|text| text.parse()).transpose()?,
             stop_timeout: self.stop_timeout,
@@ -306,8 +332,12 @@ impl RunArgs {
             cpu_milli: self.cpus.map(cpu_milli).transpose()?,
             labels: labels(&self.label),
             log_max_size: log_max_size(&self.log_opt)?.or(config.log_max_size()),
-            engine: self.engine.as_deref().map_or(Ok(Engine::default()), |text| choice("--engine", text, &ENGINES))?,
+            engine: self.engine()?,
         })
+    }
+
+    fn engine(&self) -> Result<Engine, Failure> {
+        self.engine.as_deref().map_or(Ok(Engine::default()), |text| choice("--engine", text, &ENGINES))
     }
 
     fn command(&self) -> Result<Vec<String>, Failure> {
@@ -405,6 +435,17 @@ fn entrypoint(text: &str) -> Result<Vec<String>, Failure> {
             .map_err(|error| Failure::new(format!("invalid --entrypoint {text:?}: {error}")));
     }
     Ok(Some(text.to_owned()).filter(|text| !text.is_empty()).into_iter().collect())
+}
+
+/// Which outputs `--attach` asks for; all if it does not say.
+fn shown(streams: &[String]) -> Result<Shown, Failure> {
+    const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
+    let wanted: Vec<String> = streams.iter().map(|stream| stream.to_ascii_lowercase()).collect();
+    if let Some(unknown) = wanted.iter().find(|stream| !STREAMS.contains(&stream.as_str())) {
+        return Err(Failure::new(format!("invalid --attach {unknown:?}: it is one of {}", STREAMS.join(", "))));
+    }
+    let has = |stream: &str| wanted.is_empty() || wanted.iter().any(|known| known == stream);
+    Ok(Shown { stdout: has("stdout"), stderr: has("stderr") })
 }
 
 /// Of podman's options of a log, only the size makes sense here.

@@ -5,13 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Flags of podman and why they are refused, for these verbs or (none named) for all; the rest is "not supported".
 const FLAGS: &[(&[&str], &[&str], &str)] = &[
-    (&["run"], &["-t", "--tty", "-it", "-ti"], "terminals are not there yet; use -i for input without one"),
     (RUNNING, &["--volumes-from"], "give the same --volume to each"),
-    (
-        &["run"],
-        &["-a", "--attach", "--detach-keys"],
-        "terminals are not there yet; output is always attached, input with -i",
-    ),
     (
         RUNNING,
         &["--device", "--device-cgroup-rule"],
@@ -69,7 +63,6 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["pod", "kube", "generate", "play"], "pods are not there yet"),
     (&["volume"], "named volumes are not there yet; give a path to --volume"),
     (&["network"], "every VM has a network of its own; see --network and --publish of run"),
-    (&["attach"], "terminals are not there yet; logs -f shows the output, exec -i runs a command"),
     (&["machine"], "every container has a machine of its own here"),
 ];
 
@@ -90,10 +83,13 @@ pub(super) fn refuse(error: &clap::Error, args: &[String]) -> Failure {
     }
 }
 
+fn command(name: &str) -> Option<&'static str> {
+    COMMANDS.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
+}
+
 fn unknown_command(error: &clap::Error) -> Failure {
     let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else { return rendered(error) };
-    let reason = COMMANDS.iter().find(|(names, _)| names.contains(&name.as_str())).map(|(_, reason)| *reason);
-    Failure::new(format!("unknown command {name}: {}", reason.unwrap_or("fcvm help lists those that there are")))
+    Failure::new(format!("unknown command {name}: {}", command(name).unwrap_or("fcvm help lists those that there are")))
 }
 
 fn unknown_argument(error: &clap::Error, args: &[String]) -> Failure {

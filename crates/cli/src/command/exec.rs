@@ -2,13 +2,14 @@
 
 use super::block_on;
 use super::run::{SIGPIPE, is_broken_pipe};
-use crate::args::{ExecArgs, environment};
+use crate::args::{ExecArgs, environment, fresh};
 use crate::detach::DetachKeys;
 use crate::error::Failure;
-use crate::stdio::{self, Signals, Size, Stdin};
-use crate::{settings, terminal};
+use crate::stdio::{self, Seat, Shown, Signals, Size, Stdin};
+use crate::{settings, terminal, ui};
 use fcvm_engine::{Engine, ExecOutcome};
 use fcvm_proto::message::{Exec, Place};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -27,7 +28,13 @@ pub(super) fn exec(args: ExecArgs, data_dir: &Path) -> Result<ExitCode, Failure>
         detach: args.streams.detach,
         terminal: streams.tty.then(terminal::size),
     };
-    run(&engine, &args.name, exec, streams.keys)
+    let detached = exec.detach;
+    let code = run(&engine, &args.name, exec, streams.keys)?;
+    if detached {
+        // Podman's is of use with its service only; people count on the line.
+        ui::say(fresh()?.0.as_str());
+    }
+    Ok(code)
 }
 
 /// Runs a command in a VM with this program's streams.
@@ -41,14 +48,20 @@ pub(super) fn run(engine: &Engine, vm: &str, exec: Exec, keys: DetachKeys) -> Re
     let size = if is_there { Size::Followed } else { Size::Ignored };
     let raw = if is_there { terminal::Raw::enter()? } else { None };
     let (outcome, writer) = block_on(async {
-        let (attachment, writer) = stdio::attach(stdin, size, Signals::Own).map_err(Failure::from)?;
-        let outcome = terminal::unless_ended(raw.as_ref(), engine.exec(vm, exec, attachment)).await?;
+        let seat = Seat { stdin, size, shown: Shown::ALL, signals: Signals::Own };
+        let (attachment, writer) = stdio::attach(&seat)?;
+        let outcome = terminal::unless_ended(raw.as_ref(), Signals::Own, engine.exec(vm, exec, attachment)).await?;
         Ok::<_, Failure>((outcome, writer))
     })??;
     let written = writer.finish();
     drop(raw);
-    match outcome? {
-        _ if is_broken_pipe(&written) => Ok(ExitCode::from(SIGPIPE)),
+    ended(outcome?, &written)
+}
+
+/// Ends as a process in the guest has ended, once what it wrote is written here too.
+pub(super) fn ended(outcome: ExecOutcome, written: &io::Result<()>) -> Result<ExitCode, Failure> {
+    match outcome {
+        _ if is_broken_pipe(written) => Ok(ExitCode::from(SIGPIPE)),
         ExecOutcome::Unread => Ok(ExitCode::from(SIGPIPE)),
         ExecOutcome::Exited(code) => Ok(ExitCode::from(code)),
         ExecOutcome::Detached => Ok(ExitCode::SUCCESS),

@@ -5,7 +5,7 @@ use super::run::Observer;
 use crate::args::{PrepareArgs, RunPlan};
 use crate::config::Config;
 use crate::error::Failure;
-use crate::stdio::{self, Size, Stdin};
+use crate::stdio;
 use crate::ui::progress::Display;
 use crate::{settings, ui};
 use fcvm_engine::Engine;
@@ -31,13 +31,13 @@ pub(super) fn check(vm: &str, data_dir: &Path) -> Result<ExitCode, Failure> {
 /// Makes sure that there is a snapshot of an image's container once it is well.
 pub(super) fn prepare(args: PrepareArgs, config: &Config, data_dir: &Path) -> Result<ExitCode, Failure> {
     let how = Preparation { tag: args.tag.as_ref().map(|tag| tag.parse()).transpose()?, force: args.force };
-    let RunPlan { request, show, signals, .. } = args.run.plan(config)?;
+    let RunPlan { request, show, seat, .. } = args.run.plan(config)?;
     let settings = settings::settings(data_dir)?;
     settings::require_agent(&settings)?;
     let engine = Engine::open(settings)?;
     let observer = Observer { display: Display::new(show), cidfile: None };
     let prepared = block_on(async {
-        let (mut attachment, _writer) = stdio::attach(Stdin::Ignored, Size::Ignored, signals).map_err(Failure::from)?;
+        let (mut attachment, _writer) = stdio::attach(&seat)?;
         // What the container says while it starts is nobody's.
         attachment.output = None;
         Ok::<_, Failure>(engine.prepare_snapshot(request, &how, attachment, &observer).await?)

@@ -1,6 +1,7 @@
 //! What is done with a command line: one file a verb or a family of verbs.
 
 mod about;
+mod attach;
 mod changes;
 mod commit;
 mod copy;
@@ -73,6 +74,7 @@ fn podman(verb: PodmanVerb, flag: Option<PathBuf>) -> Result<ExitCode, Failure> 
         PodmanVerb::Events(args) => done(events::events(&args, data_dir)),
         PodmanVerb::Prepare(args) => health::prepare(*args, config, data_dir),
         PodmanVerb::Healthcheck(HealthcheckVerb::Run { name }) => health::check(&name, data_dir),
+        PodmanVerb::Attach(args) => attach::attach(&args, data_dir),
         PodmanVerb::Exec(args) => exec::exec(args, data_dir),
         PodmanVerb::Cp(args) => done(copy::copy(args, data_dir)),
         PodmanVerb::Diff(args) => done(changes::diff(&args, data_dir)),

@@ -14,18 +14,33 @@ use fcvm_store::{FailPoint, VmRecord};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
+use serde_json::StreamDeserializer;
+use serde_json::de::IoRead;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Mutex;
 
-/// How the start went.
+/// How the start goes, one after the other.
 #[derive(Debug, Serialize, Deserialize)]
 enum Report {
-    Started { id: String },
-    Failed { code: u8, sentence: String },
+    /// Clients are heard; the container does not run yet.
+    Listening,
+    Started {
+        id: String,
+    },
+    Failed {
+        code: u8,
+        sentence: String,
+    },
+}
+
+/// An owner whose container does not run yet.
+pub(super) struct Starting {
+    owner: Child,
+    said: StreamDeserializer<'static, IoRead<ChildStdout>, Report>,
 }
 
 /// What an owner is to do.
@@ -39,38 +54,77 @@ enum Order {
 
 /// Runs a new VM in the background; returns its id once its container runs.
 pub(super) fn run(request: &RunRequest, engine: &Engine) -> Result<String, Failure> {
-    order(&Order::Run(Box::new(request.clone())), engine)
+    begin(request, engine)?.await_started()
 }
 
 /// Starts a VM that is there in the background; returns once its container runs.
 pub(super) fn start(vm: &VmId, engine: &Engine) -> Result<(), Failure> {
-    order(&Order::Start(vm.clone()), engine).map(drop)
+    give(&Order::Start(vm.clone()), engine)?.await_started().map(drop)
 }
 
-fn order(order: &Order, engine: &Engine) -> Result<String, Failure> {
-    let failed = |error: io::Error| Failure::new(format!("start the VM's owner: {error}"));
+/// Begins to run a new VM in the background.
+pub(super) fn begin(request: &RunRequest, engine: &Engine) -> Result<Starting, Failure> {
+    give(&Order::Run(Box::new(request.clone())), engine)
+}
+
+/// Starts an owner and tells it what to do.
+fn give(order: &Order, engine: &Engine) -> Result<Starting, Failure> {
     let executable = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(executable);
     // No argument: the path need not be text.
     command.arg("owner").env("FCVM_DATA_DIR", engine.store().root());
     // Standard streams, since those alone are inherited by this child and by no other that is started at the same time.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(failed)?;
+    let mut owner = command.spawn().map_err(failed)?;
     let told = serde_json::to_vec(order)?;
-    child.stdin.take().expect("stdin is piped").write_all(&told).map_err(failed)?;
+    owner.stdin.take().expect("stdin is piped").write_all(&told).map_err(failed)?;
     engine.reach(FailPoint::OwnerTold)?;
-    let mut said = Vec::new();
-    child.stdout.take().expect("stdout is piped").read_to_end(&mut said).map_err(failed)?;
-    match serde_json::from_slice(&said) {
-        Ok(Report::Started { id }) => Ok(id),
-        Ok(Report::Failed { code, sentence }) => {
-            let _ = child.wait();
-            Err(Failure::with_code(code, sentence))
+    let said = owner.stdout.take().expect("stdout is piped");
+    Ok(Starting { owner, said: serde_json::Deserializer::from_reader(said).into_iter() })
+}
+
+fn failed(error: io::Error) -> Failure {
+    Failure::new(format!("start the VM's owner: {error}"))
+}
+
+impl Starting {
+    /// Waits until the owner hears clients.
+    pub(super) fn await_listening(&mut self) -> Result<(), Failure> {
+        match self.report()? {
+            Report::Listening => Ok(()),
+            Report::Failed { code, sentence } => Err(self.gone(code, sentence)),
+            Report::Started { .. } => Err(Failure::new("the VM's owner started without a word")),
         }
-        Err(_) => {
-            let status = child.wait().map_err(failed)?;
-            Err(Failure::new(format!("the VM's owner ended without a word ({status})")))
+    }
+
+    /// Waits until the container runs; returns the VM's id.
+    pub(super) fn await_started(mut self) -> Result<String, Failure> {
+        loop {
+            match self.report()? {
+                Report::Listening => {}
+                Report::Started { id } => {
+                    // Only then it lives on without this process.
+                    let _the_end = self.said.next();
+                    return Ok(id);
+                }
+                Report::Failed { code, sentence } => return Err(self.gone(code, sentence)),
+            }
         }
+    }
+
+    fn report(&mut self) -> Result<Report, Failure> {
+        match self.said.next() {
+            Some(Ok(report)) => Ok(report),
+            _ => {
+                let status = self.owner.wait().map_err(failed)?;
+                Err(Failure::new(format!("the VM's owner ended without a word ({status})")))
+            }
+        }
+    }
+
+    fn gone(&mut self, code: u8, sentence: String) -> Failure {
+        let _ = self.owner.wait();
+        Failure::with_code(code, sentence)
     }
 }
 
@@ -128,13 +182,15 @@ struct Reporter {
 }
 
 impl Reporter {
-    /// Says how the start went, once, and is free of the client; the pipe's end is the end of the message.
+    /// Says how the start goes. With its last word it is free of the client.
     fn say(&self, report: &Report) {
-        let pipe = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let (Some(mut pipe), Ok(text)) = (pipe, serde_json::to_vec(report)) {
-            let _ = pipe.write_all(&text);
+        let mut pipe = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Ok(text) = serde_json::to_vec(report) else { return };
+        let _the_client_is_gone = pipe.as_mut().map(|pipe| pipe.write_all(&text));
+        if !matches!(report, Report::Listening) && pipe.is_some() {
             // Between the two, so that there is no moment at which its end would go unnoticed or kill wrongly.
             let _ = rustix::process::set_parent_process_death_signal(None);
+            *pipe = None;
         }
     }
 }
@@ -142,6 +198,10 @@ impl Reporter {
 impl RunObserver for Reporter {
     fn image(&self) -> &dyn fcvm_image::Progress {
         &self.display
+    }
+
+    fn listening(&self) {
+        self.say(&Report::Listening);
     }
 
     fn started(&self, record: &VmRecord) {

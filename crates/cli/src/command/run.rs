@@ -1,10 +1,10 @@
 //! `run`: the VM's owner is this process, or one in the background.
 
-use super::{block_on, owner};
+use super::{attach, block_on, exec, owner};
 use crate::args::{Place, RunArgs, RunPlan};
 use crate::config::Config;
 use crate::error::Failure;
-use crate::stdio::{self, Size, Stdin};
+use crate::stdio;
 use crate::ui::progress::Display;
 use crate::{settings, ui};
 use fcvm_engine::{Engine, RunObserver};
@@ -55,17 +55,14 @@ fn run_plan(mut plan: RunPlan, data_dir: &Path, cidfile: Option<&CidFile>) -> Re
     match plan.place {
         Place::Foreground => foreground(&engine, plan, cidfile),
         Place::Background => background(&engine, &plan, cidfile),
+        Place::Attended => attended(&engine, &plan, cidfile),
     }
 }
 
 pub(super) fn foreground(engine: &Engine, plan: RunPlan, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
-    let stdin = match plan.request.spec.stdin {
-        fcvm_spec::Stdin::Carried => Stdin::Read,
-        fcvm_spec::Stdin::Null => Stdin::Ignored,
-    };
     let observer = Observer { display: Display::new(plan.show), cidfile };
     let (outcome, writer) = block_on(async {
-        let (attachment, writer) = stdio::attach(stdin, Size::Ignored, plan.signals).map_err(Failure::from)?;
+        let (attachment, writer) = stdio::attach(&plan.seat)?;
         let outcome = engine.run(plan.request, attachment, &observer).await;
         Ok::<_, Failure>((outcome, writer))
     })??;
@@ -91,6 +88,23 @@ fn background(engine: &Engine, plan: &RunPlan, cidfile: Option<&CidFile>) -> Res
     }
     ui::say(&id);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs it with an owner of its own and this process at its terminal, which it can leave alone and come back to.
+fn attended(engine: &Engine, plan: &RunPlan, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
+    let mut starting = owner::begin(&plan.request, engine)?;
+    starting.await_listening()?;
+    block_on(async {
+        let attached = engine.attach(plan.request.spec.id.as_str(), plan.seat.streams()).await;
+        // What the owner says of a start that failed is more than that it is gone.
+        let started = tokio::task::spawn_blocking(move || starting.await_started()).await;
+        let id = started.expect("waiting for a program does not panic")?;
+        if let Some(cidfile) = cidfile {
+            cidfile.write(&id)?;
+        }
+        let (outcome, written) = attach::sit(attached?, plan.seat.clone()).await?;
+        exec::ended(outcome, &written)
+    })?
 }
 
 /// Fetches the image before there is a VM: here progress can be seen, and Ctrl-C ends the program at once. The VM's owner

@@ -8,6 +8,7 @@ mod splice;
 pub(crate) use client::{Client, refused};
 pub(crate) use server::{Ask, Control, PAUSED};
 
+use crate::console::Streams;
 use crate::snapshot::{CaptureRequest, Captured};
 use fcvm_proto::files::{Pack, Unpack};
 use fcvm_proto::message::Exec;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Pack(Pack),
     /// Gives files to the container; the stream carries what `HostRequest::Unpack` carries.
     Unpack(Unpack),
+    /// Is at these streams of the container; the stream carries what `HostRequest::Exec` carries, but for signals.
+    Attach(Streams),
     /// Sends a signal to the container; answered with `Done`.
     Kill {
         signal: i32,

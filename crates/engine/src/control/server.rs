@@ -1,6 +1,7 @@
 //! The owner's end of `control.sock`: answers clients from the first moment to the last.
 
 use super::{CaptureAnswer, Command, Waited, socket, splice};
+use crate::console::Console;
 use crate::snapshot::CaptureRequest;
 use fcvm_link::{Opened, Role, Sender, Session, Stream};
 use fcvm_proto::message::{Done, HostRequest};
@@ -84,7 +85,16 @@ enum Guest {
 pub(crate) struct Control {
     progress: watch::Sender<Progress>,
     asks: mpsc::Receiver<Ask>,
+    console: Console,
     server: JoinHandle<()>,
+}
+
+/// What the clients of a VM reach.
+#[derive(Clone, Debug)]
+struct Reach {
+    asks: mpsc::Sender<Ask>,
+    progress: watch::Receiver<Progress>,
+    console: Console,
 }
 
 impl Control {
@@ -93,7 +103,14 @@ impl Control {
         let listener = socket::bind(dir)?;
         let (progress, watched) = watch::channel(Progress::default());
         let (sender, asks) = mpsc::channel(4);
-        Ok(Self { progress, asks, server: tokio::spawn(serve(listener, sender, watched)) })
+        let console = Console::default();
+        let reach = Reach { asks: sender, progress: watched, console: console.clone() };
+        Ok(Self { progress, asks, console, server: tokio::spawn(serve(listener, reach)) })
+    }
+
+    /// Those who are at the container.
+    pub(crate) fn console(&self) -> &Console {
+        &self.console
     }
 
     /// From now on commands reach the guest.
@@ -132,13 +149,13 @@ impl Drop for Control {
     }
 }
 
-async fn serve(listener: UnixListener, asks: mpsc::Sender<Ask>, progress: watch::Receiver<Progress>) {
+async fn serve(listener: UnixListener, reach: Reach) {
     let mut clients = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((connection, _)) => {
-                    clients.spawn(serve_client(connection, asks.clone(), progress.clone()));
+                    clients.spawn(serve_client(connection, reach.clone()));
                 }
                 // Out of descriptors: the client waits in the queue until another one ends.
                 Err(error) => {
@@ -151,20 +168,21 @@ async fn serve(listener: UnixListener, asks: mpsc::Sender<Ask>, progress: watch:
     }
 }
 
-async fn serve_client(connection: UnixStream, asks: mpsc::Sender<Ask>, progress: watch::Receiver<Progress>) {
+async fn serve_client(connection: UnixStream, reach: Reach) {
     let (reader, writer) = connection.into_split();
     let (_session, mut incoming, driver) = fcvm_link::start(reader, writer, Role::Guest);
     let streams = async {
         let mut streams = JoinSet::new();
         while let Some(opened) = incoming.accept().await {
-            streams.spawn(answer(opened, asks.clone(), progress.clone()));
+            streams.spawn(answer(opened, reach.clone()));
         }
         while streams.join_next().await.is_some() {}
     };
     tokio::join!(driver.run(), streams);
 }
 
-async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Receiver<Progress>) {
+async fn answer(opened: Opened, reach: Reach) {
+    let Reach { asks, mut progress, console } = reach;
     let command = opened.request::<Command>();
     let guest = progress.borrow_and_update().guest.clone();
     match command {
@@ -174,6 +192,7 @@ async fn answer(opened: Opened, asks: mpsc::Sender<Ask>, mut progress: watch::Re
         Ok(Command::Changes) => forward(opened.stream, guest, &HostRequest::Changes).await,
         Ok(Command::Pack(request)) => forward(opened.stream, guest, &HostRequest::Pack(request)).await,
         Ok(Command::Unpack(request)) => forward(opened.stream, guest, &HostRequest::Unpack(request)).await,
+        Ok(Command::Attach(streams)) => console.serve(opened.stream, streams).await,
         Ok(Command::Kill { signal, all }) => forward(opened.stream, guest, &HostRequest::Kill { signal, all }).await,
         Ok(Command::Stop { timeout_s }) => {
             let asked = asks.send(Ask::Stop(timeout_s)).await;

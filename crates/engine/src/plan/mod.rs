@@ -6,6 +6,7 @@ mod oci;
 mod process;
 
 use crate::health;
+use fcvm_proto::message::TerminalSize;
 use fcvm_proto::plan::{self, Container, Disks, Network, Plan};
 use fcvm_spec::{Engine, NetworkMode, Stdin, VmSpec};
 use oci_spec::image::ImageConfiguration;
@@ -19,6 +20,8 @@ pub struct HostFacts {
     pub time_ns: i64,
     /// Random bytes for the guest's pool.
     pub entropy: [u8; 32],
+    /// How large the terminal is that someone waits at, for a container with one.
+    pub terminal: TerminalSize,
 }
 
 /// Where the agent finds its disks: the order in which the engine hands them to the monitor.
@@ -86,7 +89,7 @@ pub fn compute(spec: &VmSpec, image: &ImageConfiguration, host: &HostFacts) -> R
                 Engine::Podman => plan::Engine::Podman,
             },
             health: health::for_podman(spec),
-            oci: oci::configuration(spec, process, &hostname),
+            oci: oci::configuration(spec, process, &hostname, host.terminal),
         },
         machine_id,
         hostname,

@@ -5,19 +5,21 @@
 
 use super::mounts::mounts;
 use super::process::Process;
+use fcvm_proto::message::TerminalSize;
 use fcvm_spec::{ContainerSpec, VmSpec};
 use serde_json::{Value, json};
 
 /// Where the agent keeps what the container is made of.
 pub(super) const AGENT_DIR: &str = "/run/fcvm";
 
-pub(super) fn configuration(spec: &VmSpec, process: Process, hostname: &str) -> Value {
+pub(super) fn configuration(spec: &VmSpec, process: Process, hostname: &str, terminal: TerminalSize) -> Value {
     let asked = &spec.container;
     let capabilities = asked.capabilities();
     json!({
         "ociVersion": "1.0.2",
         "process": {
-            "terminal": false,
+            "terminal": asked.terminal,
+            "consoleSize": { "height": terminal.rows, "width": terminal.columns },
             "user": { "uid": 0, "gid": 0 },
             "args": process.args,
             "env": process.env,

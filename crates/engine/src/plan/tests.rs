@@ -28,7 +28,11 @@ fn image(config: &str) -> ImageConfiguration {
 }
 
 fn plan(container: ContainerSpec, config: &str) -> Result<Plan, NoCommand> {
-    compute(&spec(container), &image(config), &HostFacts { time_ns: 1, entropy: [0; 32] })
+    compute(
+        &spec(container),
+        &image(config),
+        &HostFacts { time_ns: 1, entropy: [0; 32], terminal: TerminalSize { rows: 24, columns: 80 } },
+    )
 }
 
 fn words(words: &[&str]) -> Vec<String> {

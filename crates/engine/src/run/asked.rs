@@ -6,7 +6,7 @@ use super::{advance, now_ns};
 use crate::control::{Ask, CaptureAnswer, PAUSED};
 use crate::error::in_full;
 use crate::link::ask;
-use crate::{Engine, Error, Output, metadata};
+use crate::{Engine, Error, metadata};
 use fcvm_link::Stream;
 use fcvm_net::Published;
 use fcvm_proto::message::{Done, HostRequest, Power};
@@ -16,7 +16,6 @@ use fcvm_store::{FailPoint, OwnedVm, What};
 use fcvm_vmm::Choice;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 
 /// What stays when a VM's life is replaced by another.
 pub(super) struct Around<'a, 'l> {
@@ -124,7 +123,7 @@ impl Engine {
         id: &SnapshotId,
     ) -> Result<(), Error> {
         let before = vm.record().clone();
-        match self.next_life(vm, life.machine.choice(), around.lives.attachment.output.as_ref(), id).await {
+        match self.next_life(vm, life.machine.choice(), around.lives, id).await {
             Ok(next) => {
                 let mut old = std::mem::replace(life, next);
                 old.abort();
@@ -143,12 +142,13 @@ impl Engine {
         &self,
         vm: &mut OwnedVm,
         choice: &Choice,
-        output: Option<&mpsc::Sender<Output>>,
+        lives: &Lives<'_>,
         id: &SnapshotId,
     ) -> Result<Life, Error> {
         let awake = self.boot_next(vm, choice, id).await?;
         let volumes = self.attach_volumes(&vm.record().spec, awake.link.session(), awake.states.clone()).await?;
-        let next = Life::begin(vm, (awake, volumes), None, output.cloned()).await?;
+        let next =
+            Life::begin(vm, (awake, volumes), None, lives.attachment.output.clone(), lives.control.console()).await?;
         vm.update(|record| record.started_ns = Some(now_ns()))?;
         self.reach(FailPoint::RewindAwake)?;
         vm.dir().take_over_next()?;

@@ -1,10 +1,12 @@
 //! The container's stream: its output to the log and to whoever is attached, its input from them.
 
+use crate::console::Console;
 use crate::{Input, Output};
 use bytes::Bytes;
 use fcvm_link::{Lane, Receiver, Sender, StreamError};
 use fcvm_proto::message::{Exit, ProcessEvent, ProcessMessage};
 use fcvm_store::log::{LogWriter, Source};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// How the container's stream ended.
@@ -31,6 +33,7 @@ pub(super) async fn pump_output(
     mut receiver: Receiver,
     mut log: LogWriter,
     output: Option<mpsc::Sender<Output>>,
+    console: Console,
 ) -> ContainerEnd {
     let mut oom_killed = false;
     loop {
@@ -58,8 +61,10 @@ pub(super) async fn pump_output(
         if let Err(error) = log.write(source, &item.bytes) {
             tracing::warn!(%error, "output is missing from the log");
         }
+        let piece = piece(source, item.bytes);
+        console.write(&piece);
         if let Some(output) = &output
-            && output.send(piece(source, item.bytes)).await.is_err()
+            && output.send(piece).await.is_err()
         {
             return ContainerEnd::Unread;
         }
@@ -74,7 +79,7 @@ pub(crate) fn piece(source: Source, bytes: Bytes) -> Output {
 }
 
 /// Carries input until the other side is gone. Signals do not travel here: they would wait behind input that nobody reads.
-pub(crate) async fn pump_input(sender: Sender, input: Option<mpsc::Receiver<Input>>) {
+pub(crate) async fn pump_input(sender: Arc<Sender>, input: Option<mpsc::Receiver<Input>>) {
     if let Some(mut input) = input {
         while let Some(piece) = receive(&mut input, &sender).await {
             if put(&sender, piece).await.is_err() {
@@ -87,7 +92,7 @@ pub(crate) async fn pump_input(sender: Sender, input: Option<mpsc::Receiver<Inpu
 }
 
 /// Sends what came from whoever is at a process.
-async fn put(sender: &Sender, input: Input) -> Result<(), StreamError> {
+pub(crate) async fn put(sender: &Sender, input: Input) -> Result<(), StreamError> {
     match input {
         Input::Bytes(bytes) => sender.send(Lane::Data, bytes).await,
         Input::End => sender.message(&ProcessMessage::EndOfInput).await,

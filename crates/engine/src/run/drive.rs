@@ -7,6 +7,7 @@ use super::lives::Lives;
 use super::over::Over;
 use super::{Hold, advance, now_ns};
 use crate::cache::Warm;
+use crate::console::Console;
 use crate::control::{Ask, Control};
 use crate::link::{GuestLink, ask};
 use crate::snapshot::capture::{Copy, Live, MachineFiles};
@@ -39,7 +40,8 @@ impl Engine {
         let Booted { awake, ports, mut warm } = booted;
         let input = lives.attachment.input.take();
         let volumes = self.attach_volumes(&vm.record().spec, awake.link.session(), awake.states.clone()).await?;
-        let mut life = Life::begin(vm, (awake, volumes), input, lives.attachment.output.clone()).await?;
+        let mut life =
+            Life::begin(vm, (awake, volumes), input, lives.attachment.output.clone(), lives.control.console()).await?;
         self.reach(FailPoint::Started)?;
         vm.update(|record| {
             advance(record, Event::Started);
@@ -162,15 +164,18 @@ impl Life {
         (awake, volumes): (Awake, Option<Volumes>),
         input: Option<mpsc::Receiver<Input>>,
         output: Option<mpsc::Sender<Output>>,
+        console: &Console,
     ) -> Result<Self, Error> {
         let Awake { mut machine, link, incoming, files, first, states: _, hold } = awake;
         let container = start(link.session(), &mut machine, &first).await?;
         let spec = &vm.record().spec;
         let metadata = Metadata::new(metadata::tree(vm.record())?);
         let log = LogWriter::open(vm.dir().path(), spec.container.log_max_size.unwrap_or(LogWriter::DEFAULT_LIMIT))?;
+        let sender = Arc::new(container.sender);
+        console.connect(sender.clone());
         Ok(Self {
-            output: tokio::spawn(pump_output(container.receiver, log, output)),
-            input: tokio::spawn(pump_input(container.sender, input)),
+            output: tokio::spawn(pump_output(container.receiver, log, output, console.clone())),
+            input: tokio::spawn(pump_input(sender, input)),
             egress: Egress::new(translation(spec), metadata.clone()),
             metadata,
             machine,

@@ -10,7 +10,7 @@
 
 use super::boot::Booted;
 use super::over::Over;
-use super::{Origin, RunObserver, RunOutcome, RunRequest, advance};
+use super::{Attendance, Origin, RunObserver, RunOutcome, RunRequest, advance};
 use crate::control::{Ask, Control};
 use crate::error::in_full;
 use crate::{Attachment, Engine, Error};
@@ -142,6 +142,8 @@ impl Engine {
         let failed = |source| Error::Control { vm: request.spec.name.to_string(), source };
         let control = Control::start(vm.dir().path()).map_err(failed)?;
         self.reach(FailPoint::Control)?;
+        observer.listening();
+        let console = control.console().clone();
         let mut lives = Lives {
             attachment,
             control,
@@ -150,7 +152,14 @@ impl Engine {
             retries: Retries::default(),
             began: None,
         };
-        let (booted, filling) = lives.unless_stopped(self.first(vm, request, observer)).await?;
+        let phases = async {
+            let begun = self.first(vm, request, observer).await?;
+            if matches!(request.attendance, Attendance::Client(_)) {
+                console.attended().await;
+            }
+            Ok(begun)
+        };
+        let (booted, filling) = lives.unless_stopped(phases).await?;
         let ports = booted.ports.clone();
         let lived = self.drive(vm, booted, &mut lives).await;
         if let Some(filling) = filling {

@@ -19,7 +19,7 @@ mod prepare;
 mod start;
 
 pub(crate) use boot::Booted;
-pub(crate) use container::{piece, pump_input};
+pub(crate) use container::{piece, pump_input, put};
 pub(crate) use prepare::{Beginning, CacheUse, Hold, Prepared, host_facts};
 
 use crate::error::in_full;
@@ -27,6 +27,7 @@ use crate::snapshot::CaptureRequest;
 use crate::snapshot::capture::Copy;
 use crate::{Attachment, Engine, Error};
 use fcvm_image::PullPolicy;
+use fcvm_proto::message::TerminalSize;
 use fcvm_spec::lifecycle::Event;
 use fcvm_spec::{Phase, Removal, SnapshotId, SnapshotPolicy, VmSpec};
 use fcvm_store::{Ended, FailPoint, OwnedVm, Owner, VmRecord, What};
@@ -49,6 +50,20 @@ pub struct RunRequest {
     /// What it is for.
     #[serde(default)]
     pub goal: Goal,
+    /// Who is at its container when that starts.
+    #[serde(default)]
+    pub attendance: Attendance,
+}
+
+/// Who is at a container when it starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attendance {
+    /// Its owner, or nobody.
+    #[default]
+    Owner,
+    /// A client at a terminal of this size, for whom is waited.
+    Client(TerminalSize),
 }
 
 /// What a run is for.
@@ -98,6 +113,8 @@ pub enum Publish {
 pub trait RunObserver: Send + Sync {
     /// The image is being fetched or converted.
     fn image(&self) -> &dyn fcvm_image::Progress;
+    /// Clients are listened to; the container does not run yet.
+    fn listening(&self) {}
     /// The container runs.
     fn started(&self, record: &VmRecord);
 }

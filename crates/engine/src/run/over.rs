@@ -4,16 +4,19 @@ use super::RunOutcome;
 use super::container::ContainerEnd;
 use super::drive::Life;
 use super::lives::Lives;
+use crate::error::in_full;
 use crate::link::ask;
 use crate::{Engine, Error};
 use fcvm_link::Session;
-use fcvm_proto::message::{Exit, HostRequest};
+use fcvm_proto::message::{Exit, HostRequest, ProcessEvent};
 use fcvm_spec::Removal;
 use fcvm_spec::lifecycle::{Asked, LifeEnd, Next};
 use fcvm_store::{FailPoint, OwnedVm, What};
 use fcvm_vmm::Machine;
 use std::time::Duration;
 
+/// How long those who are at a container may take to hear its last words.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long a guest may take to write back and power off; its disk is consistent only then.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
@@ -42,9 +45,13 @@ impl Engine {
             Over { next, outcome }
         });
         lives.control.close();
+        lives.control.console().end(last_word(over.as_ref().map(|over| &over.outcome)));
         life.abort();
         let disk_goes = spec.removal == Removal::Automatic && !matches!(&over, Ok(over) if over.next != Next::End);
-        power_off(life.link.session(), &mut life.machine, if disk_goes { Disk::Goes } else { Disk::Stays }).await;
+        let heard = tokio::time::timeout(LAST_WORDS, lives.control.console().left());
+        let disk = if disk_goes { Disk::Goes } else { Disk::Stays };
+        let off = power_off(life.link.session(), &mut life.machine, disk);
+        let (_some_may_not_have, ()) = tokio::join!(heard, off);
         self.reach(FailPoint::PoweredOff)?;
         over
     }
@@ -93,6 +100,17 @@ fn judge(end: ContainerEnd) -> Result<(LifeEnd, RunOutcome), Error> {
 fn life_end(exit: Exit) -> LifeEnd {
     const SIGHUP: i32 = 1;
     if exit == Exit::Signal(SIGHUP) { LifeEnd::Rebooted } else { LifeEnd::Exited(exit.code()) }
+}
+
+/// What those who are at a container are told of its end.
+fn last_word(outcome: Result<&RunOutcome, &Error>) -> ProcessEvent {
+    match outcome {
+        Ok(RunOutcome { code, reason: None, .. }) => ProcessEvent::Exited(Exit::Code(*code)),
+        Ok(RunOutcome { code, reason: Some(reason), .. }) => {
+            ProcessEvent::Failed { code: *code, reason: reason.clone() }
+        }
+        Err(error) => ProcessEvent::Failed { code: error.exit_code(), reason: in_full(error) },
+    }
 }
 
 /// What becomes of a machine's disk.

@@ -1,6 +1,6 @@
 //! The second phase: everything that can be had before there is a machine. What is busy or missing is known here.
 
-use super::{Goal, Publish, RunObserver, RunRequest, now_ns};
+use super::{Attendance, Goal, Publish, RunObserver, RunRequest, now_ns};
 use crate::cache::{Cache, CacheKey, Making, Warm};
 use crate::health;
 use crate::plan::{self, HostFacts};
@@ -10,6 +10,7 @@ use crate::{Engine, Error, Settings, metadata};
 use fcvm_artifacts::{Set, System};
 use fcvm_image::{Image, ImageLock, PullOptions, PullPolicy};
 use fcvm_net::Published;
+use fcvm_proto::message::TerminalSize;
 use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::Delta;
 use fcvm_spec::{
@@ -107,7 +108,11 @@ impl Engine {
         let ports = Arc::new(Published::bind(&mappings).await?);
         self.reach(FailPoint::Ports)?;
         metadata::check(&request.spec.metadata)?;
-        let plan = note_plan(vm, &request.spec, &image, &ports)?;
+        let terminal = match request.attendance {
+            Attendance::Owner => TerminalSize::default(),
+            Attendance::Client(size) => size,
+        };
+        let plan = note_plan(vm, &request.spec, &image, &ports, terminal)?;
         self.reach(FailPoint::Planned)?;
         let choice = self.choose(&request.spec)?;
         let key = CacheKey::of(&request.spec, &image.digest, &set, &choice);
@@ -239,10 +244,16 @@ impl Engine {
 }
 
 /// Computes the plan, and writes into the record what it says and what only the image knows.
-fn note_plan(vm: &mut OwnedVm, asked: &VmSpec, image: &Image, ports: &Published) -> Result<Plan, Error> {
+fn note_plan(
+    vm: &mut OwnedVm,
+    asked: &VmSpec,
+    image: &Image,
+    ports: &Published,
+    terminal: TerminalSize,
+) -> Result<Plan, Error> {
     let health = health::resolve(&asked.health, image.health.as_ref());
     let spec = VmSpec { health, ..asked.clone() };
-    let plan = plan::compute(&spec, &image.config, &host_facts())?;
+    let plan = plan::compute(&spec, &image.config, &HostFacts { terminal, ..host_facts() })?;
     vm.update(|record| {
         record.image_digest = Some(image.digest.clone());
         record.command = plan::command(&plan);
@@ -259,7 +270,7 @@ pub(crate) fn host_facts() -> HostFacts {
     // The first bytes of the kernel's pool; it is ready long before a user has a shell.
     let filled = rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty());
     debug_assert_eq!(filled, Ok(entropy.len()));
-    HostFacts { time_ns: now_ns(), entropy }
+    HostFacts { time_ns: now_ns(), entropy, terminal: TerminalSize::default() }
 }
 
 /// The signal by which an image wants to be stopped; one that is no signal is not used.

@@ -1,7 +1,7 @@
 //! VMs that are made without being started, and the start of such a one or of one that has ended.
 
 use super::prepare::{Beginning, CacheUse, Hold, Prepared, exposed, host_facts};
-use super::{Goal, Origin, Publish, RunObserver, RunOutcome, RunRequest, advance, new_record};
+use super::{Attendance, Goal, Origin, Publish, RunObserver, RunOutcome, RunRequest, advance, new_record};
 use crate::cache::Warm;
 use crate::snapshot::capture::MachineFiles;
 use crate::{Attachment, Engine, Error, plan};
@@ -107,5 +107,6 @@ fn request(record: &VmRecord) -> RunRequest {
         publish: Publish::Named,
         origin: if record.started_ns.is_some() { Origin::Own } else { Origin::Image },
         goal: Goal::Run,
+        attendance: Attendance::Owner,
     }
 }

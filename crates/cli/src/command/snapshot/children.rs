@@ -5,15 +5,15 @@ use crate::args::ChildArgs;
 use crate::args::{CloneArgs, Place, RunPlan, fresh};
 use crate::detach::DetachKeys;
 use crate::error::Failure;
-use crate::stdio::Signals;
+use crate::stdio::{Seat, Shown, Signals, Size, Stdin};
 use crate::ui;
 use crate::ui::progress::Show;
 use fcvm_engine::run::Origin;
 use fcvm_engine::snapshot::{CloneAsk, clone_spec};
-use fcvm_engine::{Engine, Goal, Publish, Remove, RunRequest};
+use fcvm_engine::{Attendance, Engine, Goal, Publish, Remove, RunRequest};
 use fcvm_image::PullPolicy;
 use fcvm_proto::message::Exec;
-use fcvm_spec::{PortMapping, Removal, Stdin, VmName, VmSpec};
+use fcvm_spec::{PortMapping, Removal, VmName, VmSpec};
 use fcvm_store::snapshot::{Holds, Manifest, SnapshotDir};
 use fcvm_store::{Receipt, Restored};
 use serde_json::json;
@@ -30,9 +30,11 @@ pub(super) fn run(args: CloneArgs, engine: &Engine) -> Result<ExitCode, Failure>
     let manifest = snapshot.manifest()?;
     let mut requests = requests(&args.children, (&manifest, args.pid))?;
     let mut request = requests.remove(0);
-    request.spec.stdin = if args.interactive { Stdin::Carried } else { Stdin::Null };
-    let (place, signals, show) = (Place::Foreground, Signals::Forwarded, Show::Nothing);
-    running::foreground(engine, RunPlan { request, place, signals, cidfile: None, show }, None)
+    request.spec.stdin = if args.interactive { fcvm_spec::Stdin::Carried } else { fcvm_spec::Stdin::Null };
+    let stdin = if args.interactive { Stdin::Read } else { Stdin::Ignored };
+    let seat = Seat { stdin, size: Size::Ignored, shown: Shown::ALL, signals: Signals::Forwarded };
+    let (place, show) = (Place::Foreground, Show::Nothing);
+    running::foreground(engine, RunPlan { request, place, seat, cidfile: None, show }, None)
 }
 
 /// The snapshot that was named, or that of a process.
@@ -100,7 +102,14 @@ fn requests(args: &ChildArgs, (manifest, server): (&Manifest, Option<u32>)) -> R
 }
 
 fn child(spec: VmSpec, origin: Origin) -> RunRequest {
-    RunRequest { spec, pull: PullPolicy::Never, publish: Publish::Named, origin, goal: Goal::Run }
+    RunRequest {
+        spec,
+        pull: PullPolicy::Never,
+        publish: Publish::Named,
+        origin,
+        goal: Goal::Run,
+        attendance: Attendance::Owner,
+    }
 }
 
 /// Has a VM of a snapshot run a command, writes down what it used of the memory, and removes it.
