@@ -67,6 +67,7 @@ const APPLETS: &[&str] = &[
     "less",
     "clear",
     "tar",
+    "printf",
 ];
 
 /// Writes a `docker-archive:` of busybox and returns its path.

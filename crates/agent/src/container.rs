@@ -138,15 +138,17 @@ fn crun() -> Command {
     command
 }
 
-/// Fills in what only the image knows: the user's numbers and home. Returns the environment and the numbers.
+/// Fills in what only the image knows: the user's numbers and home. Returns the numbers, and the environment without the
+/// home: a later command may be another user's.
 fn complete(oci: &mut Value, user: &str, root: &Path) -> Result<(Vec<String>, (u32, u32)), Refusal> {
     let identity = user::resolve(root, user).map_err(|unknown| Refusal::new(126, unknown.to_string()))?;
-    let mut env = texts(&oci["process"]["env"]);
-    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
-        env.push(format!("HOME={}", identity.home));
+    let env = texts(&oci["process"]["env"]);
+    if !env.iter().any(|variable| variable.starts_with("HOME="))
+        && let Value::Array(told) = &mut oci["process"]["env"]
+    {
+        told.push(json!(format!("HOME={}", identity.home)));
     }
     oci["process"]["user"] = json!({ "uid": identity.uid, "gid": identity.gid, "additionalGids": identity.groups });
-    oci["process"]["env"] = json!(env);
     Ok((env, (identity.uid, identity.gid)))
 }
 

@@ -269,6 +269,13 @@ pub(crate) fn find_program(name: &str, env: &[String]) -> Result<PathBuf, Failur
 /// Finds a program of another root; the result is a path inside it.
 pub(crate) fn find_program_in(root: &Path, name: &str, env: &[String]) -> Result<PathBuf, Failure> {
     let executable = |path: &Path| crate::files::executable(root, path);
+    let absent = || Failure {
+        code: 127,
+        reason: format!("executable file `{name}` not found in $PATH: No such file or directory"),
+    };
+    if name.is_empty() {
+        return Err(absent());
+    }
     if name.contains('/') {
         let path = PathBuf::from(name);
         return match executable(&path) {
@@ -290,10 +297,7 @@ pub(crate) fn find_program_in(root: &Path, name: &str, env: &[String]) -> Result
     }
     Err(match denied {
         true => Failure { code: 126, reason: format!("exec {name}: permission denied") },
-        false => Failure {
-            code: 127,
-            reason: format!("executable file `{name}` not found in $PATH: No such file or directory"),
-        },
+        false => absent(),
     })
 }
 

@@ -27,6 +27,14 @@ fn man_pages_and_completions_are_made() {
 }
 
 #[test]
+fn the_page_about_podmans_flags_is_what_the_command_line_says() {
+    let (_dir, output) = fcvm(&["flags"]);
+    let page = String::from_utf8(output.stdout).unwrap();
+    let kept = include_str!("../../../docs/podman.md");
+    assert!(page == kept, "make it anew: cargo run -p fcvm-cli -- flags > docs/podman.md");
+}
+
+#[test]
 fn bad_input_ends_with_podmans_code_and_one_sentence() {
     for (args, code) in [
         (&["run", "--no-such-flag", "img"][..], 125),

@@ -2,6 +2,7 @@
 
 mod copy;
 mod environment;
+mod flags;
 mod health;
 mod metadata;
 mod mounts;
@@ -84,6 +85,9 @@ pub(crate) enum Verb {
         /// The directory
         dir: PathBuf,
     },
+    /// Print what every flag of podman is here
+    #[command(hide = true)]
+    Flags,
     /// Own a VM in the background
     #[command(hide = true)]
     Owner,
@@ -131,6 +135,11 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, Failure
         text.push(arg);
     }
     Cli::try_parse_from(&text).map_err(|error| unsupported::refuse(&error, &text))
+}
+
+/// The page about podman's flags.
+pub(crate) fn podmans_flags() -> String {
+    flags::document(&command())
 }
 
 /// The whole command, for completions and man pages.

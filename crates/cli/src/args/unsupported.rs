@@ -83,7 +83,8 @@ pub(super) fn refuse(error: &clap::Error, args: &[String]) -> Failure {
     }
 }
 
-fn command(name: &str) -> Option<&'static str> {
+/// Why a command of podman is not here, and what to do instead.
+pub(super) fn command(name: &str) -> Option<&'static str> {
     COMMANDS.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
 }
 
@@ -106,7 +107,8 @@ fn unknown_argument(error: &clap::Error, args: &[String]) -> Failure {
     Failure::new(format!("unknown flag {name}: {}", reason.unwrap_or("it is not supported")))
 }
 
-fn reason(verb: &str, flag: &str) -> Option<&'static str> {
+/// Why a flag of a verb is not here, where there is more to say than that.
+pub(super) fn reason(verb: &str, flag: &str) -> Option<&'static str> {
     let row =
         FLAGS.iter().find(|(verbs, flags, _)| flags.contains(&flag) && (verbs.is_empty() || verbs.contains(&verb)));
     row.map(|(.., reason)| *reason)

@@ -22,10 +22,10 @@ pub(super) fn logs(args: &LogsArgs, data_dir: &Path) -> Result<(), Failure> {
     for name in &args.names {
         let vm = engine.store().find_vm(name)?;
         // As podman tells several apart: by id, or by name if that is asked for.
-        let prefix = match (args.with_names, args.names.len()) {
-            (true, _) => format!("{} ", vm.record()?.spec.name),
-            (false, 1) => String::new(),
-            (false, _) => format!("{} ", vm.id().short()),
+        let prefix = match (args.names.len(), args.with_names) {
+            (1, _) => String::new(),
+            (_, true) => format!("{} ", vm.record()?.spec.name),
+            (_, false) => format!("{} ", vm.id().short()),
         };
         let mut reader = LogReader::open(vm.path(), filter)?;
         let style = Style { prefix, timestamps: args.timestamps };

@@ -46,6 +46,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Rewind { vm, snapshot } => done(snapshot::rewind(&vm, &snapshot, &place(flag)?.1)),
         Verb::Metadata(verb) => done(metadata::metadata(verb, &place(flag)?.1)),
         Verb::Fork(args) => snapshot::fork(args, &place(flag)?.1),
+        Verb::Flags => done(papers::flags()),
         Verb::Owner => owner::own(&place(flag)?.1),
         Verb::Completions { shell } => done(papers::completions(shell)),
         Verb::Man { dir } => done(papers::man(&dir)),
