@@ -6,6 +6,7 @@
 mod fixture;
 mod host;
 pub mod native;
+pub mod podman;
 mod program;
 mod registry;
 mod terminal;
