@@ -115,7 +115,8 @@ fn what_is_wrong_is_said_in_a_sentence_and_leaves_nothing() {
     let run = |args: &[&str]| host.fcvm(["run", "--rm"].iter().chain(args));
     run(&["--pull=never", "localhost/no-such-image", "true"]).failed(125, "no-such-image");
     run(&["--no-such-flag", BUSYBOX]).failed(125, "--no-such-flag");
-    run(&["-v", "/a:/b", BUSYBOX]).failed(125, "-v");
+    run(&["-v", "/nonexistent:/b", BUSYBOX]).failed(125, "/nonexistent");
+    run(&["--device", "/dev/null", BUSYBOX]).failed(125, "--device");
     run(&["--name", &"x".repeat(3000), BUSYBOX, "true"]).failed(125, "name");
     run(&["--kernel", "/nonexistent", BUSYBOX, "true"]).failed(125, "/nonexistent");
     run(&["--vmm", "firecracker", BUSYBOX, "true"]).failed(125, "irecracker");
