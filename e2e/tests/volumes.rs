@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fcvm_e2e::{BUSYBOX, Host, Run};
+use fcvm_e2e::{BUSYBOX, Host, Run, Started};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,12 @@ fn a_container_works_with_the_hosts_files_as_if_they_were_its_own() {
     // What lies in another is named first.
     let args = ["-v", &nested, "-v", &rw, "-v", &ro, "--mount", &file, BUSYBOX, "/src/run"];
     let vm = host.start("box", &args);
-    assert_eq!(host.fcvm(["logs", "box"]).ok().text(), "started from a volume");
+    let (follow, words) = Started::streaming(host.command(["logs", "-f", "box"]));
+    let mut said = String::new();
+    BufReader::new(words).read_line(&mut said).unwrap();
+    assert_eq!(said, "started from a volume\n");
+    follow.signal(15);
+    follow.finish();
 
     // Read, write, rename, link; attributes as on the host.
     assert_eq!(

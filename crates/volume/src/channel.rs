@@ -4,7 +4,7 @@
 //! up no other, and there are never more of them than threads.
 
 use crate::control::{Cache, Owners, Served, State};
-use crate::message::{Message, opcode};
+use crate::message::{Message, Tables, opcode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use std::fs::File;
@@ -37,6 +37,7 @@ pub(crate) struct Channel {
     busy: RwLock<()>,
     /// The request with which the guest began.
     hello: Mutex<Option<Vec<u8>>>,
+    tables: Tables,
 }
 
 impl Channel {
@@ -49,6 +50,7 @@ impl Channel {
             socket: socket.into(),
             busy: RwLock::default(),
             hello: Mutex::default(),
+            tables: if served.state.is_some() { Tables::Restored } else { Tables::Grown },
         };
         if let Some(state) = &served.state {
             channel.restore(state)?;
@@ -124,7 +126,7 @@ impl Channel {
         if message.opcode()? == opcode::INIT {
             *self.hello.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.request()?);
         }
-        message.answer(|reader, writer| self.files.handle_message(reader, writer, None::<&mut ()>))
+        message.answer(self.tables, |reader, writer| self.files.handle_message(reader, writer, None::<&mut ()>))
     }
 }
 

@@ -48,6 +48,15 @@ pub(crate) mod opcode {
     pub(crate) const UNANSWERED: [u32; 3] = [2, 36, 42];
 }
 
+/// Where what a server knows of files comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tables {
+    /// From its own guest's requests.
+    Grown,
+    /// From a snapshot: some of these files may be gone, or have become others.
+    Restored,
+}
+
 /// Room for one request and its answer.
 #[derive(Debug)]
 pub(crate) struct Message {
@@ -116,6 +125,7 @@ impl Message {
     /// Lays the request and the room for its answer before virtiofsd, and returns how long its answer is. Zero: none.
     pub(crate) fn answer(
         &mut self,
+        tables: Tables,
         act: impl FnOnce(Reader<'_>, Writer<'_>) -> virtiofsd::Result<usize>,
     ) -> io::Result<u32> {
         let opcode = self.opcode()?;
@@ -131,7 +141,7 @@ impl Message {
             return Ok(length);
         }
         if length >= ANSWER_HEADER {
-            self.tell_stale(opcode)?;
+            self.tell_stale(opcode, tables)?;
             return Ok(length);
         }
         // What is no request at all is answered too, or the guest would wait for ever.
@@ -151,12 +161,15 @@ impl Message {
         Ok(())
     }
 
-    /// A file that the server does not know is EBADF to the library. Where no program's descriptor is meant, the guest's
-    /// kernel is told that it is stale, and looks it up anew.
-    fn tell_stale(&self, opcode: u32) -> io::Result<()> {
+    /// A file that the server does not know is EBADF to the library, and one that a restore did not find again EIO. Where
+    /// no program's descriptor is meant, the guest's kernel is told that it is stale, and looks it up anew: else a name
+    /// that it remembers would lead to nothing until it forgets it.
+    fn tell_stale(&self, opcode: u32, tables: Tables) -> io::Result<()> {
         use rustix::io::Errno;
         let error = GuestAddress(ANSWER.0 + 4);
-        let is_unknown = self.memory.read_obj::<i32>(error).map_err(io::Error::other)? == -Errno::BADF.raw_os_error();
+        let is = |errno: Errno, said: i32| said == -errno.raw_os_error();
+        let said = self.memory.read_obj(error).map_err(io::Error::other)?;
+        let is_unknown = is(Errno::BADF, said) || (tables == Tables::Restored && is(Errno::IO, said));
         if is_unknown && !opcode::OF_OPEN_FILES.contains(&opcode) {
             self.put(error, &(-Errno::STALE.raw_os_error()).to_ne_bytes())?;
         }
