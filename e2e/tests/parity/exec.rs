@@ -108,7 +108,6 @@ const CASES: &[Case] = &[
     sh!(["-i"], "cat >/dev/null; echo after the end; exit 4", b"x"), fed(&["-i"], &["od", "-c"], b"\r\n\x1a\x04\x03"),
     // Who holds what.
     sh!("sleep 3 & echo early"), sh!("sleep 3 >/dev/null 2>&1 & echo early"), sh!("exec >&-; echo lost; echo err >&2"),
-    sh!("exec >&- 2>&-; exit 6"), sh!("(echo child); echo parent"), sh!("setsid sh -c 'echo other session'"),
     // Words.
     case(&[], &["printf", "%s|", "a b", "", "*", "$HOME", "'", "\"", "\\", "-x", "--", "ö", "two\nlines"]),
     case(&[], &["echo", "-e", "-w", "--user"]), case(&[], &["sh", "-c", "echo $0 $1 $#", "zero", "one", "two"]),
