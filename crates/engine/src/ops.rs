@@ -66,7 +66,11 @@ impl Engine {
         let dir = self.store().find_vm(vm)?;
         let timeout_s = timeout.map(seconds);
         if let Some(client) = owner_of(&dir, vm).await? {
-            done(client.ask(&Command::Stop { timeout_s }).await)?;
+            match done(client.ask(&Command::Stop { timeout_s }).await) {
+                // It has ended meanwhile.
+                Ok(()) | Err(Error::Lost) => {}
+                Err(error) => return Err(error),
+            }
             drop(client);
             until_free(&dir).await?;
         }
@@ -136,7 +140,7 @@ impl Engine {
     /// Waits until a VM's container has ended, and returns its exit code.
     pub async fn wait(&self, vm: &str) -> Result<u8, Error> {
         let dir = self.store().find_vm(vm)?;
-        if let Some(client) = client(&dir, vm).await? {
+        if let Some(client) = owner_of(&dir, vm).await? {
             match client.ask::<Waited>(&Command::Wait).await {
                 Ok(waited) => {
                     until_free(&dir).await?;

@@ -18,11 +18,11 @@ pub(crate) struct Client {
 impl Client {
     /// Connects to the owner; none if the VM has none (any more).
     pub(crate) async fn connect(vm: &VmDir) -> io::Result<Option<Self>> {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
         let connection = match socket::connect(vm.path()).await {
             Ok(connection) => connection,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                return Ok(None);
-            }
+            // The last one: it stopped listening while we were knocking.
+            Err(error) if matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset) => return Ok(None),
             Err(error) => return Err(error),
         };
         let (reader, writer) = connection.into_split();
