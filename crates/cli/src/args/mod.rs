@@ -4,6 +4,7 @@ mod copy;
 mod environment;
 mod flags;
 mod health;
+mod machine;
 mod metadata;
 mod mounts;
 mod podman;
@@ -16,13 +17,14 @@ mod words;
 
 pub(crate) use copy::{CopyArgs, End};
 pub(crate) use environment::environment;
+pub(crate) use machine::cpu_milli;
 pub(crate) use metadata::{MetadataVerb, metadata};
 pub(crate) use podman::{
     AttachArgs, ContainerVerb, EventsArgs, ExecArgs, FormatArgs, HealthcheckVerb, ImagesArgs, InspectArgs, InspectKind,
     KillArgs, ListArgs, LoadArgs, LogsArgs, PodmanVerb, PortArgs, PrepareArgs, PruneVmsArgs, PullArgs, RestartArgs,
     RmArgs, RmiArgs, Sort, StartArgs, StopArgs, UpdateArgs, WaitArgs, WaitCondition, Which,
 };
-pub(crate) use run::{Place, RunArgs, RunPlan, cpu_milli, fresh};
+pub(crate) use run::{Place, RunArgs, RunPlan, fresh};
 pub(crate) use snapshot::{
     AsJson, ChildArgs, CloneArgs, CreateArgs, DiffArgs, ForkArgs, ListSnapshotsArgs, RemoveSnapshotsArgs, SnapshotVerb,
 };

@@ -2,10 +2,11 @@
 
 use super::environment::environment;
 use super::health::HealthArgs;
+use super::machine::{MachineArgs, choice};
 use super::mounts::Mounts;
 use super::streams::{StreamArgs, Streams};
 use super::words::split_words;
-use crate::config::{Config, RunDefaults};
+use crate::config::Config;
 use crate::error::Failure;
 use crate::stdio::{Seat, Shown, Signals, Size, Stdin};
 use crate::terminal;
@@ -15,11 +16,11 @@ use fcvm_engine::{Attendance, Goal, Publish, RunRequest};
 use fcvm_spec::container::parse_capability;
 use fcvm_spec::unit::parse_bytes;
 use fcvm_spec::{
-    Accel, ContainerSpec, Engine, HostEntry, KernelChoice, MachineShape, MiB, PageSize, PortMapping, Removal,
-    RestartPolicy, RootKind, SnapshotPolicy, Ulimit, VmId, VmName, VmSpec, VmmChoice,
+    ContainerSpec, Engine, HostEntry, PortMapping, Removal, RestartPolicy, RootKind, SnapshotPolicy, Ulimit, VmId,
+    VmName, VmSpec,
 };
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// `run`.
 #[derive(Debug, Args)]
@@ -53,21 +54,8 @@ pub(crate) struct RunArgs {
     /// Host name of the guest
     #[arg(short = 'h', long)]
     hostname: Option<String>,
-    /// Processors that the container may use, for example 1.5
-    #[arg(long)]
-    cpus: Option<f64>,
-    /// Processors of the machine
-    #[arg(long, conflicts_with = "cpus")]
-    cpu: Option<u8>,
-    /// Memory that the container may use, for example 512m
-    #[arg(short, long)]
-    memory: Option<String>,
-    /// Memory of the machine in MiB
-    #[arg(long, conflicts_with = "memory", value_name = "MIB")]
-    mem: Option<u32>,
-    /// Make the machine's memory of huge pages of 2 MiB: on Firecracker
-    #[arg(long)]
-    hugepages: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// When to ask the registry: always, missing, never, newer
     #[arg(long, default_value = "missing")]
     pull: String,
@@ -128,21 +116,9 @@ pub(crate) struct RunArgs {
     /// Write the id to a file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
-    /// Kernel of the guest: an ELF or a bzImage
-    #[arg(long, value_name = "FILE")]
-    kernel: Option<PathBuf>,
-    /// Monitor: auto, qemu or firecracker
-    #[arg(long)]
-    vmm: Option<String>,
     /// What runs the container in the guest: crun, or podman (see `setup --with podman`)
     #[arg(long)]
     engine: Option<String>,
-    /// The Firecracker to use [default: FCVM_FIRECRACKER_BIN, or the one in the PATH]
-    #[arg(long, value_name = "FILE")]
-    firecracker: Option<PathBuf>,
-    /// What runs the guest's instructions: auto, kvm or tcg
-    #[arg(long)]
-    accel: Option<String>,
     /// Size at which a file of the log is full: max-size=10m
     #[arg(long, value_name = "max-size=SIZE")]
     log_opt: Vec<String>,
@@ -216,7 +192,7 @@ impl RunArgs {
         if self.rm && restart != RestartPolicy::No {
             return Err(Failure::new("--rm and --restart exclude each other"));
         }
-        self.fill_in(&config.run);
+        self.machine.fill_in(&config.run);
         let streams = self.streams.streams(&self.command()?)?;
         if streams.tty && self.engine()? == Engine::Podman {
             return Err(Failure::new("a container under --engine podman has no terminal; use exec -it"));
@@ -255,16 +231,6 @@ impl RunArgs {
         })
     }
 
-    /// Takes the file's defaults for what was not typed; either way of asking for memory or processors is asking.
-    fn fill_in(&mut self, defaults: &RunDefaults) {
-        if self.memory.is_none() && self.mem.is_none() {
-            self.memory.clone_from(&defaults.memory);
-        }
-        if self.cpus.is_none() && self.cpu.is_none() {
-            self.cpus = defaults.cpus;
-        }
-    }
-
     fn spec(&self, config: &Config, streams: &Streams) -> Result<VmSpec, Failure> {
         let (id, name) = fresh()?;
         let mut ports = Vec::new();
@@ -277,7 +243,7 @@ impl RunArgs {
             image: self.image()?,
             root: if self.rootfs { RootKind::Directory } else { RootKind::Image },
             container: ContainerSpec { terminal: streams.tty, ..self.container(config)? },
-            machine: self.machine(&config.run)?,
+            machine: self.machine.shape(&config.run)?,
             network: match &self.network {
                 Some(mode) => mode.parse()?,
                 None => config.run.network.unwrap_or_default(),
@@ -328,8 +294,8 @@ impl RunArgs {
             stop_timeout: self.stop_timeout,
             dns: self.dns.clone(),
             add_host: self.add_host.iter().map(|text| HostEntry::parse(text)).collect::<Result<_, _>>()?,
-            memory: self.memory.as_ref().map(|text| text.parse::<MiB>()).transpose()?.map(MiB::bytes),
-            cpu_milli: self.cpus.map(cpu_milli).transpose()?,
+            memory: self.machine.memory_limit()?,
+            cpu_milli: self.machine.cpu_limit()?,
             labels: labels(&self.label),
             log_max_size: log_max_size(&self.log_opt)?.or(config.log_max_size()),
             engine: self.engine()?,
@@ -346,80 +312,9 @@ impl RunArgs {
             _ => Ok(self.command.clone()),
         }
     }
-
-    fn machine(&self, defaults: &RunDefaults) -> Result<MachineShape, Failure> {
-        let memory = match (&self.memory, self.mem) {
-            (Some(text), _) => MachineShape::memory_for(text.parse()?),
-            (None, Some(mib)) => MiB(mib),
-            (None, None) => MachineShape::DEFAULT_MEMORY,
-        };
-        let pages = if self.hugepages { PageSize::Huge } else { PageSize::Base };
-        // Of whole pages.
-        let memory = if self.hugepages { MiB(memory.0.next_multiple_of(PageSize::HUGE.0)) } else { memory };
-        if memory < MachineShape::LEAST_MEMORY {
-            return Err(Failure::new(format!(
-                "a machine of {memory} is too small; it needs {}",
-                MachineShape::LEAST_MEMORY
-            )));
-        }
-        let cpus = match (self.cpus, self.cpu) {
-            (Some(cpus), _) => cpu_milli(cpus)?.div_ceil(1000).try_into().unwrap_or(u8::MAX),
-            (None, cpu) => cpu.unwrap_or(1),
-        };
-        if cpus == 0 || cpus > MachineShape::MOST_CPUS {
-            return Err(Failure::new(format!(
-                "a machine has from 1 to {} processors, not {cpus}",
-                MachineShape::MOST_CPUS
-            )));
-        }
-        Ok(MachineShape {
-            cpus,
-            memory,
-            pages,
-            kernel: self.kernel.clone().map_or(KernelChoice::Default, KernelChoice::File),
-            vmm: match &self.vmm {
-                Some(text) => choice("--vmm", text, &VMMS)?,
-                None => defaults.vmm.unwrap_or_default(),
-            },
-            firecracker: self
-                .firecracker
-                .as_ref()
-                .or(defaults.firecracker.as_ref())
-                .map(|file| program(file))
-                .transpose()?,
-            accel: match &self.accel {
-                Some(text) => choice("--accel", text, &ACCELS)?,
-                None => defaults.accel.unwrap_or_default(),
-            },
-        })
-    }
 }
 
-const VMMS: [(&str, VmmChoice); 3] =
-    [("auto", VmmChoice::Auto), ("qemu", VmmChoice::Qemu), ("firecracker", VmmChoice::Firecracker)];
 const ENGINES: [(&str, Engine); 2] = [("crun", Engine::Crun), ("podman", Engine::Podman)];
-const ACCELS: [(&str, Accel); 3] = [("auto", Accel::Auto), ("kvm", Accel::Kvm), ("tcg", Accel::Tcg)];
-
-fn choice<T: Copy>(flag: &str, text: &str, known: &[(&str, T)]) -> Result<T, Failure> {
-    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-    let found = known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
-    found.ok_or_else(|| Failure::new(format!("invalid {flag} {text:?}: it is one of {}", names.join(", "))))
-}
-
-/// A program by its absolute path: owners and clones have other working directories.
-fn program(file: &Path) -> Result<PathBuf, Failure> {
-    file.canonicalize().map_err(|error| Failure::new(format!("find {}: {error}", file.display())))
-}
-
-/// Reads a number of processors.
-pub(crate) fn cpu_milli(cpus: f64) -> Result<u32, Failure> {
-    let most = f64::from(MachineShape::MOST_CPUS);
-    if cpus.is_finite() && cpus >= 0.01 && cpus <= most {
-        return Ok((cpus * 1000.0).round() as u32);
-    }
-    Err(Failure::new(format!("invalid --cpus {cpus}: a number from 0.01 to {most} is expected")))
-}
-
 fn absolute(dir: String) -> Result<String, Failure> {
     if dir.starts_with('/') {
         Ok(dir)

@@ -1,0 +1,134 @@
+//! Flags of the verbs on a VM's life, and which VMs are meant.
+
+use clap::Args;
+use std::path::PathBuf;
+
+/// Which VMs are meant.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// All of them
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// The newest one
+    #[arg(short, long)]
+    pub(crate) latest: bool,
+    /// Those that match, as in ps
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Also the VM whose id a file holds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Vec<PathBuf>,
+    /// The VMs
+    pub(crate) names: Vec<String>,
+}
+
+/// `start`.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+/// `restart`.
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    /// Seconds before SIGKILL [default: the VM's --stop-timeout, or 10]
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) time: Option<u32>,
+    /// All running VMs
+    #[arg(long)]
+    pub(crate) running: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+/// `stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Seconds before SIGKILL [default: the VM's --stop-timeout, or 10]
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) time: Option<u32>,
+    /// That one is not there is no error
+    #[arg(short, long)]
+    pub(crate) ignore: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+/// `kill`.
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// The signal
+    #[arg(short, long, default_value = "KILL")]
+    pub(crate) signal: String,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+/// `rm`.
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// Running ones too
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Seconds before SIGKILL
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) time: Option<u32>,
+    /// That one is not there is no error
+    #[arg(short, long)]
+    pub(crate) ignore: bool,
+    /// Nothing: a VM's disk goes with it
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+/// `prune`.
+#[derive(Debug, Args)]
+pub(crate) struct PruneVmsArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Only those that match, as in ps; until=TIME: created before
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+}
+
+/// `update`.
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    /// Memory that the container may use, for example 512m
+    #[arg(short, long, required_unless_present = "cpus")]
+    pub(crate) memory: Option<String>,
+    /// Processors that it may use, for example 1.5
+    #[arg(long)]
+    pub(crate) cpus: Option<f64>,
+    /// The VM
+    pub(crate) name: String,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Wait for this instead of the end
+    #[arg(long, value_enum, default_value = "stopped", hide_default_value = true)]
+    pub(crate) condition: WaitCondition,
+    /// The VMs
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum WaitCondition {
+    /// Its end
+    #[value(alias = "exited")]
+    Stopped,
+    /// Its container runs
+    Running,
+    /// Its health check was good
+    Healthy,
+    /// Its health check was bad for too long
+    Unhealthy,
+}
