@@ -85,6 +85,15 @@ pub fn edition_archive(dir: &Path, edition: &str) -> PathBuf {
     archive::write(&dir.join(format!("busybox-{edition}.tar")), BUSYBOX, &config, &[busybox_layer()])
 }
 
+/// The reference of an image with volumes of its own.
+pub const VOLUMES: &str = "localhost/volumes:test";
+
+/// Writes a `docker-archive:` of busybox with the volumes `/www`, in which there is a page, and `/cache`, and returns its path.
+pub fn volumes_archive(dir: &Path) -> PathBuf {
+    let config = json!({ "Cmd": ["sh"], "Env": ["PATH=/bin"], "Volumes": { "/www": {}, "/cache": {} } });
+    archive::write(&dir.join("volumes.tar"), VOLUMES, &config, &[busybox_layer()])
+}
+
 /// Writes a `docker-archive:` of an image for machines that are not this one, and returns its path.
 pub fn foreign_archive(dir: &Path) -> PathBuf {
     archive::write_for("s390x", &dir.join("foreign.tar"), "localhost/foreign:test", &json!({}), &[busybox_layer()])

@@ -12,7 +12,9 @@ mod registry;
 mod terminal;
 mod traces;
 
-pub use fixture::{BUSYBOX, DEBIAN, busybox_archive, edition_archive, foreign_archive, hostile_archive};
+pub use fixture::{
+    BUSYBOX, DEBIAN, VOLUMES, busybox_archive, edition_archive, foreign_archive, hostile_archive, volumes_archive,
+};
 pub use host::{Host, Run, free_port, get, sha256};
 pub use program::{Finished, Started};
 pub use registry::{Access, PASSWORD, Registry, USER, copy_image};

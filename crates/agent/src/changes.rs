@@ -1,6 +1,6 @@
 //! What the container has written, told from the upper layer of its overlay and the image below it.
 
-use crate::world;
+use crate::{place, world};
 use anyhow::{Context, Result};
 use fcvm_link::{Sender, Stream, StreamError};
 use fcvm_proto::usage::{Change, Changes, FileChange};
@@ -16,12 +16,30 @@ const BYTES: usize = 8 << 10;
 const MOST: usize = 1 << 20;
 const OPAQUE: &str = "trusted.overlay.opaque";
 
+/// A layer and what it lies on.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    upper: PathBuf,
+    lower: PathBuf,
+}
+
+impl Layer {
+    /// What the container has written over its image.
+    pub(crate) fn of_container() -> Self {
+        let (upper, lower) = (Path::new(world::SCRATCH).join("upper"), Path::new(world::DIR).join("image"));
+        Self { upper, lower }
+    }
+
+    /// What was written to a view of a volume. Below it is what the guest remembers of that, whatever the host has by now.
+    pub(crate) fn of_view(number: u32) -> Self {
+        Self { upper: place::upper(number), lower: place::lower(number) }
+    }
+}
+
 /// Answers with all changes.
-pub(crate) async fn answer(stream: Stream) {
+pub(crate) async fn answer(layer: Layer, stream: Stream) {
     let (sender, mut receiver) = stream.split();
-    let image = Path::new(world::DIR).join("image");
-    let upper = Path::new(world::SCRATCH).join("upper");
-    let found = tokio::task::spawn_blocking(move || find(&upper, &image)).await.context("the thread died");
+    let found = tokio::task::spawn_blocking(move || find(&layer)).await.context("the thread died");
     let sent = match found.flatten() {
         Ok(changes) => tell(&sender, changes).await,
         Err(error) => sender.message(&Changes { changes: Vec::new(), failure: Some(format!("{error:#}")) }).await,
@@ -46,18 +64,18 @@ async fn tell(sender: &Sender, changes: Vec<FileChange>) -> Result<(), StreamErr
 }
 
 /// Compares a layer with what it lies on, in no particular order.
-fn find(upper: &Path, image: &Path) -> Result<Vec<FileChange>> {
+fn find(Layer { upper, lower }: &Layer) -> Result<Vec<FileChange>> {
     let mut changes = Vec::new();
     let mut pending = vec![PathBuf::new()];
     while let Some(dir) = pending.pop() {
-        let (above, below) = (upper.join(&dir), image.join(&dir));
+        let (above, below) = (upper.join(&dir), lower.join(&dir));
         let mut names = HashSet::new();
         for entry in fs::read_dir(&above).with_context(|| format!("read {}", above.display()))? {
             let entry = entry.context("read the layer")?;
             let Ok(here) = entry.metadata() else { continue };
             names.insert(entry.file_name());
             let path = dir.join(entry.file_name());
-            let there = fs::symlink_metadata(image.join(&path)).ok();
+            let there = fs::symlink_metadata(lower.join(&path)).ok();
             changes.extend(change(&here, there.as_ref()).map(|change| told(&path, change)));
             if here.is_dir() {
                 pending.push(path);
@@ -113,7 +131,7 @@ mod tests {
             fs::write(upper.join(file), "y").unwrap();
         }
         fs::set_permissions(upper.join("var"), fs::Permissions::from_mode(0o700)).unwrap();
-        let mut found = find(&upper, &image).unwrap();
+        let mut found = find(&Layer { upper, lower: image }).unwrap();
         found.sort();
         let found: Vec<_> = found.iter().map(|found| (found.path.as_str(), found.change)).collect();
         let expected = [

@@ -6,7 +6,7 @@ use crate::join::find_program_in;
 use crate::podman;
 use crate::pump::{Process, Streams};
 use crate::reaper::Reaper;
-use crate::{cgroup, init, terminal, user, volume, world};
+use crate::{cgroup, init, place, terminal, user, volume, world};
 use anyhow::{Context, Result};
 use fcvm_proto::message::Exit;
 use fcvm_proto::plan;
@@ -55,6 +55,7 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
     if !has_volumes(&oci) {
         found.as_ref().map_err(Clone::clone)?;
     }
+    place::prepare(plan.places.clone(), owner).await.map_err(failed)?;
     if plan.init {
         init::precede(&mut oci).map_err(failed)?;
     }
@@ -154,7 +155,7 @@ fn complete(oci: &mut Value, user: &str, root: &Path) -> Result<(Vec<String>, (u
 
 fn has_volumes(oci: &Value) -> bool {
     let sources = oci["mounts"].as_array().into_iter().flatten().filter_map(|mount| mount["source"].as_str());
-    sources.into_iter().any(|source| source.starts_with(volume::DIR))
+    sources.into_iter().any(|source| [volume::DIR, place::VIEWS].iter().any(|dir| source.starts_with(dir)))
 }
 
 fn texts(list: &Value) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Files of the container as tar streams, both ways. Where in the container a path leads, the container's own links say:
 //! never out of its root.
 
-use crate::world;
+use crate::{place, world};
 use anyhow::{Context, Result};
 use fcvm_archive::{Coming, Conflict, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust, Writing};
 use fcvm_link::{Receiver, Sender, Stream, StreamError, blocking};
@@ -24,6 +24,7 @@ async fn packed(request: &Pack, container: Option<i32>, sender: &Sender) -> Resu
     let root = match request.tree {
         Tree::Container => root_of(container),
         Tree::Root => rootfs(),
+        Tree::View(number) => place::upper(number),
     };
     let path = PathBuf::from(&request.path);
     let found = within(spawn_blocking(move || Ok(Packable::find(&Root::open(&root)?, &path)?))).await;

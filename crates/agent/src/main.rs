@@ -19,6 +19,7 @@ mod join;
 mod life;
 mod link;
 mod network;
+mod place;
 mod podman;
 mod power;
 mod pump;

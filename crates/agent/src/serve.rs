@@ -1,5 +1,6 @@
 //! Answers what the host asks of a guest whose world stands.
 
+use crate::changes::Layer;
 use crate::container::{self, Container};
 use crate::helper::Helpers;
 use crate::pump::{Carried, Process};
@@ -93,7 +94,8 @@ impl Guest {
             }
             Ok(HostRequest::Usage) => reply(stream, &usage::measure()).await,
             Ok(HostRequest::Processes) => usage::answer_processes(self.container_pid(), stream).await,
-            Ok(HostRequest::Changes) => changes::answer(stream).await,
+            Ok(HostRequest::Changes) => changes::answer(Layer::of_container(), stream).await,
+            Ok(HostRequest::ViewChanges { number }) => changes::answer(Layer::of_view(number), stream).await,
             Ok(HostRequest::Pack(request)) => copy::pack(request, self.container_pid(), stream).await,
             Ok(HostRequest::Unpack(request)) => {
                 let container = self.container.borrow().as_ref().map(|container| (container.pid, container.owner));

@@ -59,6 +59,11 @@ impl Packable {
         is_directory(&self.stat)
     }
 
+    /// Whose it is, user and group, and its permissions.
+    pub fn owner_and_mode(&self) -> (u32, u32, u32) {
+        (self.stat.st_uid, self.stat.st_gid, self.stat.st_mode & 0o7777)
+    }
+
     /// Packs it under this name. Of a directory without a name only what is in it is packed.
     pub fn pack<W: Write>(self, name: &OsStr, holes: Holes, out: W) -> Result<W, Error> {
         let name = name.as_encoded_bytes().to_vec();

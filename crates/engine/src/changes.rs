@@ -30,7 +30,7 @@ impl Engine {
         let dir = self.store().find_vm(vm)?;
         let control = |source| Error::Control { vm: vm.to_owned(), source };
         let found = match Client::connect(&dir).await.map_err(control)? {
-            Some(client) => asked(&client).await?,
+            Some(client) => asked(&client, &Command::Changes).await?,
             None => {
                 let record = dir.record()?;
                 let images = self.images().store().list()?;
@@ -43,8 +43,9 @@ impl Engine {
     }
 }
 
-async fn asked(client: &Client) -> Result<Vec<ChangedFile>, Error> {
-    let (sender, mut receiver) = client.open(&Command::Changes)?.split();
+/// Hears a guest out about changes.
+pub(crate) async fn asked(client: &Client, command: &Command) -> Result<Vec<ChangedFile>, Error> {
+    let (sender, mut receiver) = client.open(command)?.split();
     let mut found = Vec::new();
     while let Some(item) = receiver.recv().await.map_err(refused)? {
         let nonsense = |error| Error::Refused(format!("the guest answered nonsense: {error}"));

@@ -101,6 +101,22 @@ impl Engine {
         first(joined(unpacking).await, heard)
     }
 
+    /// Fetches what was written to a view of a volume into an empty directory.
+    pub(crate) async fn fetch_view(&self, vm: &str, number: u32, into: &Path) -> Result<(), Error> {
+        let limits = self.limits_of(vm)?;
+        let from = VmPath { vm: vm.to_owned(), path: "/".to_owned() };
+        let mut packed = self.pack_tree(&from, Tree::View(number), "", Holes::Told).await?;
+        let (feed, reader) = blocking::reader();
+        let root = Root::open(into).map_err(|error| fcvm_archive::Error::Read(error.into()))?;
+        let owner = if fcvm_sys::process::runs_as_root() { Owner::Told } else { Owner::Own };
+        let (conflict, trust, writing) = (Conflict::Refused, Trust::None, Writing::Cached);
+        let manner = Manner { owner, conflict, trust, limits, writing };
+        let unpacking = spawn_blocking(move || Ok(fcvm_archive::unpack(reader, Place::Into(root), &manner).map(drop)?));
+        let heard = packed.last_word(&feed).await;
+        drop(feed);
+        first(joined(unpacking).await, heard)
+    }
+
     async fn copy_to_archive(&self, from: VmPath, to: Box<dyn Write + Send>) -> Result<Copied, Error> {
         let name = typed_name(&from.path).unwrap_or_else(|| TOP.to_owned());
         write_out(self.pack(&from, &name, Holes::Filled).await?, to).await.map(|_| Copied::default())

@@ -34,6 +34,44 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// What a volume of a snapshot showed is not there.
+    #[error("{path} is not there any more; if it lies elsewhere, give --map-from {path}=NEW", path = path.display())]
+    NoTree {
+        /// Its path.
+        path: std::path::PathBuf,
+    },
+    /// More volumes than a file server has.
+    #[error("{count} volumes are too many: a VM can have {most} that show something of the host")]
+    ManyVolumes {
+        /// How many were wanted.
+        count: usize,
+        /// The most.
+        most: usize,
+    },
+    /// A view of something that is no directory.
+    #[error("{} is a file: a VM can have a directory for itself (`fork`), not a file", path.display())]
+    ForkOfFile {
+        /// Its path.
+        path: std::path::PathBuf,
+    },
+    /// What was written to a view cannot be told or applied.
+    #[error("{what} {}", path.display())]
+    View {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: std::path::PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// No view is at that place of a VM.
+    #[error("VM {vm} has no volume with `fork` at {path}")]
+    NoView {
+        /// The VM.
+        vm: String,
+        /// The place.
+        path: String,
+    },
     /// The guest does not have its volumes.
     #[error("mount the volumes in the guest: {reason}")]
     Volumes {

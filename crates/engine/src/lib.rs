@@ -22,7 +22,7 @@ pub mod run;
 mod settings;
 pub mod snapshot;
 mod usage;
-mod volumes;
+pub mod volumes;
 
 pub use attach::Attached;
 pub use attachment::{Attachment, CHANNEL_DEPTH, Input, Output};

@@ -1,15 +1,21 @@
-//! The volumes of a running VM: a file server, and the streams that bring it the guest's requests.
+//! The volumes of a running VM: a file server, and the streams that bring it the guest's requests. What they are is
+//! decided in [`settle`]; what was written to a view of one, and what becomes of that, is in [`view`].
+
+mod merge;
+pub(crate) mod settle;
+mod tree;
+pub mod view;
 
 use crate::link::ask;
 use crate::{Engine, Error};
 use fcvm_link::{Session, relay};
 use fcvm_proto::message::{Done, HostRequest, Volume, VolumeRoot};
-use fcvm_spec::{ContainerSpec, VmSpec, VolumeCache, VolumeSource, VolumeSpec};
+use fcvm_spec::{VmSpec, VolumeCache, VolumeSpec, VolumeView};
 use fcvm_sys::jail::{Access, DeviceNodes};
 use fcvm_volume::{Cache, Server, Shared, State};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
@@ -53,18 +59,18 @@ impl Engine {
         session: &Session,
         states: Vec<State>,
     ) -> Result<Option<Volumes>, Error> {
-        let volumes = &spec.container.volumes;
+        let volumes = self.of_host(spec)?;
         if volumes.is_empty() {
             return Ok(None);
         }
         let mut states = states.into_iter();
         let shared: Vec<(Shared, Option<State>)> =
-            volumes.iter().map(|volume| (shared(volume), states.next())).collect();
+            volumes.iter().map(|(_, volume, path)| (shared(volume, path), states.next())).collect();
         let (server, channels) = Server::start(&shared, &self.settings().entrance()).await?;
         let mut relays = JoinSet::new();
         let attached = async {
-            for (number, (volume, channel)) in volumes.iter().zip(channels).enumerate() {
-                attach(request(number, volume)?, channel, session, &mut relays).await?;
+            for ((number, volume, path), channel) in volumes.iter().zip(channels) {
+                attach(request(*number, volume, path)?, channel, session, &mut relays).await?;
             }
             ask(session, &HostRequest::Volumes).await
         };
@@ -76,6 +82,15 @@ impl Engine {
         }
         let first = server.save().await?;
         Ok(Some(Volumes { server, _relays: relays, first, since: Instant::now(), is_over: false }))
+    }
+
+    /// The volumes that show something of the host, with their numbers among all and where they are.
+    fn of_host<'s>(&self, spec: &'s VmSpec) -> Result<Vec<(usize, &'s VolumeSpec, PathBuf)>, Error> {
+        let mut all = Vec::new();
+        for (number, volume) in spec.container.volumes.iter().enumerate() {
+            all.extend(self.host_path(volume)?.map(|path| (number, volume, path)));
+        }
+        Ok(all)
     }
 
     /// Puts another server in the place of one that has ended. Files that are open are lost, the volumes are not.
@@ -94,37 +109,33 @@ impl Engine {
     }
 }
 
-/// Looks whether what a container is to see is there, before anything is made for it.
-pub(crate) fn check(container: &ContainerSpec) -> Result<(), Error> {
-    container.volumes.iter().try_for_each(|volume| {
-        let path = path(volume);
-        fs::metadata(path).map(drop).map_err(|source| Error::NoSource { path: path.to_owned(), source })
-    })
+/// Whether a file server may write to a volume.
+fn access(volume: &VolumeSpec) -> Access {
+    if volume.read_only || volume.view != VolumeView::Shared { Access::ReadOnly } else { Access::ReadWrite }
 }
 
-fn path(volume: &VolumeSpec) -> &Path {
-    let VolumeSource::Path(path) = &volume.source;
-    Path::new(path)
-}
-
-fn shared(volume: &VolumeSpec) -> Shared {
+fn shared(volume: &VolumeSpec, path: &Path) -> Shared {
     Shared {
-        path: path(volume).to_owned(),
-        access: if volume.read_only { Access::ReadOnly } else { Access::ReadWrite },
-        cache: match volume.cache {
-            VolumeCache::Auto => Cache::Auto,
-            VolumeCache::None => Cache::None,
-            VolumeCache::Writeback => Cache::Writeback,
+        path: path.to_owned(),
+        access: access(volume),
+        cache: match (volume.view, volume.cache) {
+            (VolumeView::Fork { .. }, _) => Cache::Still,
+            (_, VolumeCache::Auto) => Cache::Auto,
+            (_, VolumeCache::None) => Cache::None,
+            (_, VolumeCache::Writeback) => Cache::Writeback,
         },
         devices: if volume.rights.dev { DeviceNodes::Made } else { DeviceNodes::Refused },
     }
 }
 
-fn request(number: usize, volume: &VolumeSpec) -> Result<Volume, Error> {
-    let path = path(volume);
+fn request(number: usize, volume: &VolumeSpec, path: &Path) -> Result<Volume, Error> {
     let found = fs::metadata(path).map_err(|source| Error::NoSource { path: path.to_owned(), source })?;
     let root = if found.is_dir() { VolumeRoot::Directory } else { VolumeRoot::File };
-    Ok(Volume { number: u32::try_from(number).unwrap_or(u32::MAX), root, read_only: volume.read_only })
+    Ok(Volume {
+        number: u32::try_from(number).unwrap_or(u32::MAX),
+        root,
+        read_only: access(volume) == Access::ReadOnly,
+    })
 }
 
 /// Has the guest mount a volume; from then on its requests flow.
@@ -146,6 +157,11 @@ async fn attach(volume: Volume, channel: UnixStream, session: &Session, relays: 
 }
 
 impl Volumes {
+    /// How many they are.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.first.len()).unwrap_or(u32::MAX)
+    }
+
     /// Waits for the end of the file server, and returns whether another one is worth a try.
     pub(crate) async fn ended(&mut self) -> Renewal {
         if self.is_over {

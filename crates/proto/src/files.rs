@@ -26,6 +26,8 @@ pub enum Tree {
     Container,
     /// The image and what was written over it, without what is mounted there.
     Root,
+    /// What was written to the view of this volume, as the layer of an overlay has it: what is deleted is a device 0, 0.
+    View(u32),
 }
 
 /// The first word of the answer to a [`Pack`]; the stream follows, and then one [`crate::message::Done`].

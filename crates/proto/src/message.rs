@@ -123,6 +123,12 @@ pub enum HostRequest {
     Processes,
     /// Asks what the container has written. The guest answers with [`crate::usage::Changes`] messages until it finishes.
     Changes,
+    /// Asks what was written to the view of a volume. The guest answers as to [`HostRequest::Changes`]; what is below the
+    /// view is what it remembers of the volume.
+    ViewChanges {
+        /// The volume's number.
+        number: u32,
+    },
     /// Asks for files of the container. The guest answers with one [`crate::files::Found`], a tar stream on [`Lane::Data`],
     /// and [`Done`].
     Pack(Pack),

@@ -80,6 +80,40 @@ pub struct Container {
     /// How Podman is to ask whether it is well; the host says when. None with another engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Volumes that are more than what the host shows, before the container starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
+}
+
+/// A volume that is made ready in the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its number among the container's volumes.
+    pub number: u32,
+    /// Where the container sees it.
+    pub target: String,
+    /// Where what is written to it goes.
+    #[serde(default)]
+    pub keeper: Keeper,
+    /// Whether it gets what the image has at its target, if it is empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copy: bool,
+    /// Whether all in it becomes the container's user's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chown: bool,
+}
+
+/// Who keeps what is written to a volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keeper {
+    /// The host: it is `/run/fcvm/volumes/NUMBER`.
+    #[default]
+    Host,
+    /// The scratch disk, and all else is the host's: it is `/run/fcvm/views/NUMBER`.
+    View,
+    /// The scratch disk: it is `/run/fcvm/scratch/volumes/NUMBER`.
+    Scratch,
 }
 
 /// A health check that Podman knows of.

@@ -8,7 +8,7 @@ use fcvm_proto::census::{Census, Listener, Running};
 use fcvm_proto::files::{Coming, Found, Ownership, Pack, Tree, Unpack};
 use fcvm_proto::frame::{Flags, Frame, Header, Kind};
 use fcvm_proto::message::*;
-use fcvm_proto::plan::{Container, Disks, Engine, Health, Network, Plan};
+use fcvm_proto::plan::{self, Container, Disks, Engine, Health, Keeper, Network, Plan};
 use fcvm_proto::preamble::{Answering, Calling, Heard};
 use fcvm_proto::restore::{Delta, Receipt, RestoreReport};
 use fcvm_proto::usage::{Change, Changes, FileChange, Process, Processes, Usage};
@@ -65,6 +65,7 @@ fn plan() -> Plan {
             memory_limit: Some(268_435_456),
             engine: Engine::Crun,
             health: None,
+            places: Vec::new(),
         },
     }
 }
@@ -81,6 +82,7 @@ fn least_plan() -> Plan {
         memory_limit: None,
         engine: Engine::Crun,
         health: None,
+        places: Vec::new(),
     };
     Plan { time_ns: -1, entropy: String::new(), network: Network::None, container, ..full }
 }
@@ -102,6 +104,15 @@ fn greetings(samples: &mut Samples) {
     podman.container.health =
         Some(Health { command: vec!["true".into()], retries: 3, start_period_s: 90, timeout_s: 30 });
     samples.means("verdict-boot-podman", Verdict::Boot(Box::new(podman)));
+    let mut places = least_plan();
+    let place =
+        |number, target: &str, keeper, copy, chown| plan::Place { number, target: target.into(), keeper, copy, chown };
+    places.container.places = vec![
+        place(0, "/a", Keeper::Host, true, true),
+        place(1, "/b", Keeper::View, false, false),
+        place(2, "/c", Keeper::Scratch, true, false),
+    ];
+    samples.means("verdict-boot-places", Verdict::Boot(Box::new(places)));
     let position = |stream, received| StreamPosition { stream, received };
     samples.is("verdict-continue", Verdict::Continue { streams: vec![position(1, 0), position(2, u64::MAX)] });
     samples.is("verdict-refused", Verdict::Refused { reason: "the guest must be made anew".into() });
@@ -186,6 +197,7 @@ fn requests(samples: &mut Samples) {
     samples.is("usage", HostRequest::Usage);
     samples.is("processes", HostRequest::Processes);
     samples.is("changes", HostRequest::Changes);
+    samples.is("view-changes", HostRequest::ViewChanges { number: 3 });
     let address = Some([192, 0, 2, 7].into());
     samples.is("power-restart", GuestRequest::Power(Power::Restart));
     samples.is("power-off-asked", GuestRequest::Power(Power::Off));
@@ -233,6 +245,8 @@ fn usage_answers(samples: &mut Samples) {
 fn file_requests(samples: &mut Samples) {
     let pack = Pack { path: "/etc/ssl/.".into(), name: ".".into(), tree: Tree::Root, holes: true };
     samples.is("pack", HostRequest::Pack(pack));
+    let view = Pack { path: "/".into(), name: String::new(), tree: Tree::View(3), holes: false };
+    samples.means("pack-view", HostRequest::Pack(view));
     let least = Pack { path: "/x".into(), name: "x".into(), tree: Tree::Container, holes: false };
     samples.means("pack-least", HostRequest::Pack(least));
     let unpack = |coming, owner, overwrite| Unpack { path: "/srv/".into(), coming, owner, overwrite };
@@ -359,7 +373,7 @@ fn all_messages_have_samples(
         HostRequest::Census | HostRequest::Freeze | HostRequest::Thaw | HostRequest::Limit { .. } => {}
         HostRequest::Pack(_) | HostRequest::Unpack(_) => {}
         HostRequest::Usage | HostRequest::Processes | HostRequest::Changes => {}
-        HostRequest::Volume(_) | HostRequest::Volumes | HostRequest::Hold => {}
+        HostRequest::Volume(_) | HostRequest::Volumes | HostRequest::Hold | HostRequest::ViewChanges { .. } => {}
     }
     match session {
         SessionMessage::Park | SessionMessage::Parked => {}

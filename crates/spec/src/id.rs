@@ -1,4 +1,4 @@
-//! What a VM is called: its id and its name.
+//! What a VM is called, its id and its name, and what else has one.
 
 use crate::Invalid;
 use serde::{Deserialize, Serialize};
@@ -76,15 +76,39 @@ impl FromStr for VmName {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if text.len() > Self::MAX {
-            return Err(Invalid::new("name", text, format!("at most {} characters are allowed", Self::MAX)));
-        }
-        let first = |byte: u8| byte.is_ascii_alphanumeric();
-        let rest = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        match text.as_bytes() {
-            [head, tail @ ..] if first(*head) && tail.iter().all(|byte| rest(*byte)) => Ok(Self(text.to_owned())),
-            _ => Err(Invalid::new("name", text, "it must match [a-zA-Z0-9][a-zA-Z0-9_.-]*")),
-        }
+        name("name", text).map(Self)
+    }
+}
+
+/// A named volume's name, of the same form.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VolumeName(String);
+
+impl VolumeName {
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VolumeName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        name("volume name", text).map(Self)
+    }
+}
+
+fn name(what: &'static str, text: &str) -> Result<String, Invalid> {
+    if text.len() > VmName::MAX {
+        return Err(Invalid::new(what, text, format!("at most {} characters are allowed", VmName::MAX)));
+    }
+    let first = |byte: u8| byte.is_ascii_alphanumeric();
+    let rest = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    match text.as_bytes() {
+        [head, tail @ ..] if first(*head) && tail.iter().all(|byte| rest(*byte)) => Ok(text.to_owned()),
+        _ => Err(Invalid::new(what, text, "it must match [a-zA-Z0-9][a-zA-Z0-9_.-]*")),
     }
 }
 
@@ -114,6 +138,7 @@ macro_rules! text_like {
 text_like!(VmId);
 text_like!(SnapshotId);
 text_like!(VmName);
+text_like!(VolumeName);
 
 const ADJECTIVES: &[&str] = &[
     "agile", "amber", "brave", "bright", "brisk", "calm", "clear", "clever", "cosy", "crisp", "deft", "eager", "fair",

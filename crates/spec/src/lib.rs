@@ -18,7 +18,7 @@ mod volume;
 
 pub use container::{ContainerSpec, Engine, HostEntry, Tmpfs, Ulimit};
 pub use health::{HealthAsked, HealthCommand, HealthSpec, HealthUrl};
-pub use id::{SnapshotId, VmId, VmName};
+pub use id::{SnapshotId, VmId, VmName, VolumeName};
 pub use lifecycle::Phase;
 pub use limits::{Limits, TooSmall};
 pub use network::NetworkMode;
@@ -29,7 +29,9 @@ pub use unit::MiB;
 pub use vm::{
     Accel, KernelChoice, MachineShape, PageSize, Removal, RootKind, SnapshotPolicy, Stdin, VmSpec, VmmChoice,
 };
-pub use volume::{MountAsk, VolumeCache, VolumeRights, VolumeSource, VolumeSpec};
+pub use volume::{
+    MountAsk, VolumeBeginning, VolumeCache, VolumeOwner, VolumeRights, VolumeSource, VolumeSpec, VolumeView,
+};
 
 /// A value that was refused at the door: what it was, and what it should look like.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,8 @@
 //! Directories and files of the host in a container: `--volume`, `--mount`.
 
-use crate::{Invalid, Tmpfs};
+use crate::{Invalid, Tmpfs, VolumeName};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,15 @@ pub struct VolumeSpec {
     /// What is done with what lies in it.
     #[serde(default)]
     pub rights: VolumeRights,
+    /// What is in it at first.
+    #[serde(default)]
+    pub beginning: VolumeBeginning,
+    /// Who owns it.
+    #[serde(default)]
+    pub owner: VolumeOwner,
+    /// Whether the VM has it for itself.
+    #[serde(default)]
+    pub view: VolumeView,
 }
 
 /// What a volume shows.
@@ -27,6 +37,46 @@ pub struct VolumeSpec {
 pub enum VolumeSource {
     /// A directory or file of the host, by its absolute path.
     Path(String),
+    /// A named volume.
+    Name(VolumeName),
+    /// A place on the VM's own disk: an anonymous volume.
+    Own,
+}
+
+/// What is in a volume at first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeBeginning {
+    /// What is there.
+    #[default]
+    AsItIs,
+    /// If it is new and empty, what the image has at its place.
+    FromImage,
+}
+
+/// Who owns what is in a volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeOwner {
+    /// Who owns it.
+    #[default]
+    AsItIs,
+    /// The user that the container runs as, from its start on: `U`.
+    Container,
+}
+
+/// Whether a VM has a volume for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeView {
+    /// What it writes is written to the source.
+    #[default]
+    Shared,
+    /// What it writes stays with it: `fork`.
+    Fork {
+        /// When it was made, in nanoseconds since 1970, once it was.
+        since_ns: Option<i64>,
+    },
 }
 
 /// What a guest may remember of a volume.
@@ -68,13 +118,32 @@ pub enum MountAsk {
     Tmpfs(Tmpfs),
 }
 
+impl fmt::Display for VolumeSource {
+    /// As it is typed; nothing for a place of the VM's own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => f.pad(path),
+            Self::Name(name) => f.pad(name.as_str()),
+            Self::Own => f.pad(""),
+        }
+    }
+}
+
+impl VolumeSource {
+    /// Parses what is typed: a path begins with `/` or `.`, anything else is a name.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.starts_with(['/', '.']) { Ok(Self::Path(text.to_owned())) } else { text.parse().map(Self::Name) }
+    }
+}
+
 impl VolumeSpec {
-    /// Parses `SOURCE:TARGET[:OPTION,…]`. The source is as it was typed: whoever knows the directory makes it absolute.
+    /// Parses `[SOURCE:]TARGET[:OPTION,…]`. A path is as it was typed: whoever knows the directory makes it absolute.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let wrong = |expected: &str| Invalid::new("volume", text, expected);
         let mut parts = text.splitn(3, ':');
-        let (Some(source), Some(target)) = (parts.next(), parts.next()) else {
-            return Err(wrong("SOURCE:TARGET[:OPTIONS] is expected, for example /src:/src:ro"));
+        let (source, target) = match (parts.next().unwrap_or_default(), parts.next()) {
+            (target, None) => (VolumeSource::Own, target),
+            (source, Some(target)) => (VolumeSource::parse(source)?, target),
         };
         let mut volume = Self::new(source, target).map_err(wrong)?;
         for option in parts.next().unwrap_or_default().split(',').filter(|option| !option.is_empty()) {
@@ -102,7 +171,13 @@ impl VolumeSpec {
         let target =
             target.ok_or_else(|| wrong("a target is expected, for example type=bind,source=/src,target=/src"))?;
         match (kind, source) {
-            ("bind", Some(source)) => {
+            ("bind" | "volume", source) if kind == "volume" || source.is_some() => {
+                let source = source.map_or(Ok(VolumeSource::Own), VolumeSource::parse)?;
+                if matches!(source, VolumeSource::Path(_)) != (kind == "bind") {
+                    return Err(wrong(
+                        "the source of a bind is a path, for example ./src, and that of a volume a name",
+                    ));
+                }
                 let mut volume = Self::new(source, target).map_err(wrong)?;
                 for option in options {
                     volume.set(option).map_err(|expected| Invalid::new("mount option", option, expected))?;
@@ -114,16 +189,35 @@ impl VolumeSpec {
                 let options = options.iter().map(|option| option.replace("tmpfs-", ""));
                 Ok(MountAsk::Tmpfs(Tmpfs { path: absolute(target).map_err(wrong)?, options: options.collect() }))
             }
-            _ => Err(wrong("its type is bind or tmpfs, and tmpfs has no source")),
+            _ => Err(wrong("its type is bind, volume or tmpfs, and tmpfs has no source")),
         }
     }
 
-    fn new(source: &str, target: &str) -> Result<Self, &'static str> {
-        if !source.starts_with(['/', '.']) {
-            return Err("its source is a path, for example /src or ./src");
-        }
-        let (source, target) = (VolumeSource::Path(source.to_owned()), absolute(target)?);
-        Ok(Self { source, target, read_only: false, cache: VolumeCache::default(), rights: VolumeRights::default() })
+    /// A place on a VM's own disk that begins as the image has it there. None: there cannot be a volume.
+    pub fn own(target: &str) -> Option<Self> {
+        Self::new(VolumeSource::Own, target).ok()
+    }
+
+    fn new(source: VolumeSource, target: &str) -> Result<Self, &'static str> {
+        let beginning = match source {
+            VolumeSource::Path(_) => VolumeBeginning::AsItIs,
+            VolumeSource::Name(_) | VolumeSource::Own => VolumeBeginning::FromImage,
+        };
+        Ok(Self {
+            source,
+            target: absolute(target)?,
+            read_only: false,
+            cache: VolumeCache::default(),
+            rights: VolumeRights::default(),
+            beginning,
+            owner: VolumeOwner::default(),
+            view: VolumeView::default(),
+        })
+    }
+
+    /// Whether it shows something of the host.
+    pub fn is_of_host(&self) -> bool {
+        self.source != VolumeSource::Own
     }
 
     fn set(&mut self, option: &str) -> Result<(), &'static str> {
@@ -139,12 +233,21 @@ impl VolumeSpec {
             "cache=auto" => self.cache = VolumeCache::Auto,
             "cache=none" => self.cache = VolumeCache::None,
             "cache=writeback" => self.cache = VolumeCache::Writeback,
+            "U" => self.owner = VolumeOwner::Container,
+            "copy" if !matches!(self.source, VolumeSource::Path(_)) => self.beginning = VolumeBeginning::FromImage,
+            "nocopy" => self.beginning = VolumeBeginning::AsItIs,
+            // Podman's overlay is the same, but that nobody can ask what was changed in it.
+            "fork" | "O" if self.is_of_host() => self.view = VolumeView::Fork { since_ns: None },
+            _ if option.starts_with("idmap") => {
+                return Err("numbers of users are not mapped; U gives all to the container's");
+            }
+            "fork" | "O" => return Err("an anonymous volume is the VM's own already"),
             // There is no SELinux in the guest, what is mounted inside stays inside, and binds are recursive.
             "z" | "Z" | "bind" | "rbind" | "private" | "rprivate" | "slave" | "rslave" => {}
             "shared" | "rshared" => return Err("what a VM mounts cannot be seen on the host"),
             _ => {
                 return Err(
-                    "ro, rw, exec, noexec, suid, nosuid, dev, nodev, z, Z or cache=auto|none|writeback is expected",
+                    "ro, rw, exec, noexec, suid, nosuid, dev, nodev, fork, O, U, z, Z, nocopy or cache=auto|none|writeback is expected",
                 );
             }
         }
@@ -166,7 +269,7 @@ mod tests {
     use super::*;
 
     fn path(source: &str, target: &str) -> VolumeSpec {
-        VolumeSpec::new(source, target).unwrap()
+        VolumeSpec::new(VolumeSource::Path(source.to_owned()), target).unwrap()
     }
 
     #[test]
@@ -177,9 +280,44 @@ mod tests {
         let volume = VolumeSpec::parse("/a:/b:noexec,dev,cache=writeback").unwrap();
         assert_eq!(volume.rights, VolumeRights { exec: false, suid: false, dev: true });
         assert_eq!(volume.cache, VolumeCache::Writeback);
-        for bad in ["/a", "a:/b", "/a:b", "/a:/", "/a:/b/../c", "/a:/b:x", "/a:/b:shared", "/a:/b:cache=all"] {
+        for bad in [
+            "a",
+            "a b:/b",
+            "-:/b",
+            "/a:b",
+            "/a:/",
+            "/a:/b/../c",
+            "/a:/b:x",
+            "/a:/b:shared",
+            "/a:/b:cache=all",
+            "/a:/b:idmap",
+        ] {
             assert!(VolumeSpec::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_no_path_is_a_name_and_what_has_no_source_the_vms_own() {
+        let named = VolumeSpec::parse("data:/b:ro,U,nocopy").unwrap();
+        assert_eq!(named.source, VolumeSource::Name("data".parse().unwrap()));
+        assert_eq!((named.owner, named.beginning), (VolumeOwner::Container, VolumeBeginning::AsItIs));
+        assert_eq!(VolumeSpec::parse("data:/b").unwrap().beginning, VolumeBeginning::FromImage);
+        assert_eq!(VolumeSpec::parse("/b").unwrap(), VolumeSpec::own("/b").unwrap());
+        assert_eq!(VolumeSpec::parse_mount("type=volume,dst=/b"), Ok(MountAsk::Volume(VolumeSpec::own("/b").unwrap())));
+        let mount = VolumeSpec::parse_mount("type=volume,src=data,dst=/b,ro,nocopy,U").unwrap();
+        assert_eq!(mount, MountAsk::Volume(named));
+        let forked = VolumeSpec::parse("/a:/b:fork").unwrap();
+        assert_eq!(forked.view, VolumeView::Fork { since_ns: None });
+        for bad in ["type=volume,src=/a,dst=/b", "type=bind,src=a,dst=/b", "type=volume,dst=/b,fork"] {
+            assert!(VolumeSpec::parse_mount(bad).is_err(), "{bad}");
+        }
+        assert!(VolumeSpec::parse("/a:/b:copy").is_err());
+    }
+
+    #[test]
+    fn a_volume_of_an_earlier_version_is_read() {
+        let text = r#"{"source":{"path":"/a"},"target":"/b"}"#;
+        assert_eq!(serde_json::from_str::<VolumeSpec>(text).unwrap(), path("/a", "/b"));
     }
 
     #[test]

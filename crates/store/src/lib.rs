@@ -18,6 +18,7 @@
 //!   snapshots/ID/      see [`snapshot`]
 //!   tags/NAME          the id of the snapshot that has a tag
 //!   caches/KEY         the id of the snapshot that later runs of a kind start from
+//!   volumes/NAME/      a named volume: what is in it, and what is said of it
 //!   events/            what happened to VMs: see [`VmEvent`]
 //!   images/            of the `image` room
 //!   artifacts/         of the `artifacts` room
@@ -36,6 +37,7 @@ pub mod snapshot;
 pub mod sparse;
 mod sweep;
 mod vm;
+mod volume;
 mod watch;
 
 pub use events::{EventReader, VmEvent, What};
@@ -43,6 +45,7 @@ pub use fault::{FailPoint, Faults, NotAFault};
 pub use record::{Ended, Health, HealthRecord, HealthStatus, Monitor, Owner, Receipt, Restored, VmRecord};
 pub use sweep::Swept;
 pub use vm::{OwnedVm, VmDir};
+pub use volume::{VolumeDir, VolumeRecord, VolumeUse};
 pub use watch::Watch;
 
 use std::fs::{self, File};
@@ -106,6 +109,25 @@ pub enum Error {
     /// No snapshot has this tag or id.
     #[error("no snapshot with tag or id {0:?}; `fcvm snapshot ls` lists them")]
     NoSuchSnapshot(String),
+    /// No volume has this name. Podman's words.
+    #[error("no volume with name {0:?} found: no such volume")]
+    NoSuchVolume(String),
+    /// A volume that VMs have. Podman's words.
+    #[error("volume {name} is being used by the following container(s): {ids}: volume is being used")]
+    VolumeInUse {
+        /// Its name.
+        name: String,
+        /// Their short ids.
+        ids: String,
+    },
+    /// What is said of a volume cannot be read.
+    #[error("the record {} is damaged; `fcvm volume rm` removes its volume", path.display())]
+    DamagedVolume {
+        /// The record.
+        path: PathBuf,
+        /// Where.
+        source: serde_json::Error,
+    },
     /// There is no room for a snapshot.
     #[error("a snapshot may need {} MiB where {} MiB are free", needed >> 20, free >> 20)]
     NoRoom {

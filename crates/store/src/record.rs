@@ -121,6 +121,9 @@ pub struct Receipt {
     pub machine_id: String,
     /// TCP connections of the old life that were reset.
     pub connections: u32,
+    /// Volumes of the host that answer.
+    #[serde(default)]
+    pub volumes: u32,
     /// Which use of its link this is for the guest.
     pub generation: u64,
     /// From the beginning of the monitor to the guest's report, in microseconds.

@@ -196,3 +196,36 @@ fn files_that_hold_the_environment_are_the_owners_only() {
     assert_eq!(mode(vm.dir().path()), 0o700);
     assert_eq!(mode(&vm.dir().path().join("record.json")), 0o600);
 }
+
+fn volume_name(name: &str) -> fcvm_spec::VolumeName {
+    name.parse().unwrap()
+}
+
+#[test]
+fn a_volume_is_made_once_found_by_its_beginning_and_removed_with_all_in_it() {
+    let (dir, store) = store();
+    assert!(store.volumes().unwrap().is_empty());
+    let record = VolumeRecord { created_ns: 1, labels: [("a".to_owned(), "b".to_owned())].into() };
+    let volume = store.create_volume(&volume_name("data"), &record).unwrap().unwrap();
+    assert!(store.create_volume(&volume_name("data"), &VolumeRecord::default()).unwrap().is_none());
+    assert_eq!((volume.record().unwrap(), volume.usage()), (record, VolumeUse::Fresh));
+    volume.note_use().unwrap();
+    assert_eq!(volume.usage(), VolumeUse::Used);
+    std::fs::write(volume.data().join("file"), "four").unwrap();
+    assert_eq!(volume.size(), 4);
+    assert_eq!(store.find_volume("da").unwrap().name(), volume.name());
+    store.create_volume(&volume_name("dart"), &VolumeRecord::default()).unwrap();
+    assert!(matches!(store.find_volume("da"), Err(Error::Ambiguous(_))));
+    assert!(matches!(store.find_volume(""), Err(Error::NoSuchVolume(_))));
+    // What a killed process left has no name and goes with the next that is removed.
+    let volumes = dir.path().join("data/volumes");
+    std::fs::create_dir(volumes.join(".half")).unwrap();
+    let mut user = self::record("user", 9, Removal::Keep);
+    user.spec.container.volumes.push(fcvm_spec::VolumeSpec::parse("data:/x").unwrap());
+    let vm = store.create_vm(user).unwrap();
+    assert!(matches!(store.remove_volume(volume.name()), Err(Error::VolumeInUse { .. })));
+    vm.discard().unwrap();
+    store.remove_volume(volume.name()).unwrap();
+    assert!(matches!(store.remove_volume(volume.name()), Err(Error::NoSuchVolume(_))));
+    assert_eq!(std::fs::read_dir(volumes).unwrap().count(), 1);
+}

@@ -26,6 +26,8 @@ const THREADS: usize = 4;
 
 /// How long a guest believes a name or an attribute: as long as the host's changes may stay unseen.
 const BELIEVED: Duration = Duration::from_secs(1);
+/// The same of what is to stay as it was: longer than any guest remembers.
+const STILL: Duration = Duration::from_secs(1 << 30);
 
 /// A volume that is served.
 pub(crate) struct Channel {
@@ -132,7 +134,11 @@ impl Channel {
 
 /// The same for a volume and for what is restored of it.
 fn configuration(served: &Served, descriptors: u64) -> Config {
-    let believed = if served.cache == Cache::None { Duration::ZERO } else { BELIEVED };
+    let (believed, policy) = match served.cache {
+        Cache::None => (Duration::ZERO, CachePolicy::Never),
+        Cache::Auto | Cache::Writeback => (BELIEVED, CachePolicy::Auto),
+        Cache::Still => (STILL, CachePolicy::Always),
+    };
     let map = match served.owners {
         Owners::Asking => None,
         Owners::One => Some(vec![IdMap::SquashGuest { from_guest: 0, to_host: 0, count: u32::MAX }]),
@@ -141,15 +147,16 @@ fn configuration(served: &Served, descriptors: u64) -> Config {
         root_dir: served.root.clone(),
         entry_timeout: believed,
         attr_timeout: believed,
-        cache_policy: if served.cache == Cache::None { CachePolicy::Never } else { CachePolicy::Auto },
+        cache_policy: policy,
         writeback: served.cache == Cache::Writeback,
         xattr: true,
         posix_acl: NegotiationMode::Auto,
         killpriv_v2: true,
         // Files are kept by handles where root serves a file system that has them: a descriptor for each would be too many.
-        inode_file_handles: match served.owners {
-            Owners::Asking => InodeFileHandlesMode::Prefer,
-            Owners::One => InodeFileHandlesMode::Never,
+        // One that is replaced on the host is kept by a descriptor alone.
+        inode_file_handles: match (served.owners, served.cache) {
+            (Owners::Asking, Cache::Auto | Cache::None | Cache::Writeback) => InodeFileHandlesMode::Prefer,
+            (Owners::One, _) | (_, Cache::Still) => InodeFileHandlesMode::Never,
         },
         // A file that vanished is an error of that file. One that became another is told by its handle.
         migration_on_error: MigrationOnError::GuestError,

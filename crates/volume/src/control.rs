@@ -58,6 +58,8 @@ pub enum Cache {
     None,
     /// As [`Cache::Auto`], and writes are collected: only where nobody else writes.
     Writeback,
+    /// All, as it was when it was first looked at: the lower layer of a view, which must not change below it.
+    Still,
 }
 
 /// As whom a server acts.

@@ -17,4 +17,4 @@ mod tables;
 
 pub use control::{Cache, State};
 pub use inside::serve;
-pub use server::{Error, Server, Shared};
+pub use server::{Error, Server, Shared, VOLUMES_MAX};

@@ -13,6 +13,9 @@ use tokio::sync::Mutex;
 /// The most descriptors that a server is allowed, where the host allows so many.
 const DESCRIPTORS: u64 = 1 << 20;
 
+/// The most volumes that one server has: as many channels go to its process at once, beside the control socket.
+pub const VOLUMES_MAX: usize = 63;
+
 /// A host directory or file that a guest is to see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shared {

@@ -119,6 +119,27 @@ const PODMAN: &[(&str, &[&str])] = &[
     ("rmi", &[
         "-a, --all", "-f, --force", "-i, --ignore", "--no-prune",
     ]),
+    ("volume create", &[
+        "--driver", "-l, --label", "-o, --opt",
+    ]),
+    ("volume ls", &[
+        "-f, --filter", "--format", "--noheading", "-q, --quiet",
+    ]),
+    ("volume inspect", &[
+        "-a, --all", "-f, --format",
+    ]),
+    ("volume rm", &[
+        "-a, --all", "-f, --force", "-t, --time",
+    ]),
+    ("volume prune", &[
+        "--filter", "-f, --force",
+    ]),
+    ("volume exists", &[]),
+    ("volume export", &["-o, --output"]),
+    ("volume import", &[]),
+    ("volume mount", &[]),
+    ("volume reload", &[]),
+    ("volume unmount", &[]),
     ("version", &[
         "-f, --format",
     ]),
@@ -145,7 +166,9 @@ const DIFFERENT: &[(&[&str], &str, &str)] = &[
     (&["run"], "--ulimit", "the defaults are the guest's own"),
     (&["ps"], "--format", "`{{.State}}` is the bare state; podman 4.3 gives what `{{.Status}}` gives"),
     (&["exec"], "--user", "one that the image does not have ends it with 126, in podman with 255"),
-    (&["rm"], "--volumes", "says nothing new: a VM's disk goes with it"),
+    (&["rm"], "--volumes", "says nothing new: anonymous volumes are on a VM's disk, which goes with it"),
+    (&["run"], "--volume", "also `fork`; a volume without a source is on the VM's disk; see volumes.md"),
+    (&["volume create"], "--opt", "refused with a sentence: a volume is a directory of this host"),
     (&["images"], "--all", "says nothing new: no image is hidden"),
 ];
 
@@ -162,7 +185,7 @@ pub(crate) fn document(command: &clap::Command) -> String {
     let mut text = HEAD.to_owned();
     for (verb, flags) in PODMAN {
         let _to_a_string = write!(text, "\n## {verb}\n\n");
-        let Some(here) = command.find_subcommand(verb) else {
+        let Some(here) = find(command, verb) else {
             let _to_a_string =
                 writeln!(text, "Not here: {}.", unsupported::command(verb).unwrap_or("it is not supported"));
             continue;
@@ -182,6 +205,11 @@ pub(crate) fn document(command: &clap::Command) -> String {
         }
     }
     text
+}
+
+/// A verb of one or two words.
+fn find<'c>(command: &'c clap::Command, verb: &str) -> Option<&'c clap::Command> {
+    verb.split(' ').try_fold(command, |command, word| command.find_subcommand(word))
 }
 
 const HEAD: &str = "\
@@ -229,7 +257,7 @@ mod tests {
             for verb in *verbs {
                 let (_, flags) = PODMAN.iter().find(|(name, _)| name == verb).expect("a verb of podman");
                 assert!(flags.iter().any(|known| known.ends_with(flag)), "podman {verb} has no {flag}");
-                let here = command.find_subcommand(verb).expect("a verb of ours");
+                let here = find(&command, verb).expect("a verb of ours");
                 let long = |arg: &clap::Arg| arg.get_long() == Some(&flag[2..]);
                 assert!(here.get_arguments().any(long), "{verb} has no {flag}");
             }
@@ -255,7 +283,7 @@ mod tests {
             return;
         }
         for (verb, flags) in PODMAN {
-            let help = Command::new("podman").args([verb, "--help"]).output().unwrap();
+            let help = Command::new("podman").args(verb.split(' ')).arg("--help").output().unwrap();
             let help = String::from_utf8(help.stdout).unwrap();
             let flag =
                 |line: &str| line.split_whitespace().take(2).find(|word| word.starts_with("--")).map(str::to_owned);

@@ -12,6 +12,7 @@ mod run;
 mod snapshot;
 mod streams;
 mod unsupported;
+mod volume;
 mod watch;
 mod words;
 
@@ -19,6 +20,7 @@ pub(crate) use copy::{CopyArgs, End};
 pub(crate) use environment::environment;
 pub(crate) use machine::cpu_milli;
 pub(crate) use metadata::{MetadataVerb, metadata};
+pub(crate) use mounts::map_from;
 pub(crate) use podman::{
     AttachArgs, ContainerVerb, EventsArgs, ExecArgs, FormatArgs, HealthcheckVerb, ImagesArgs, InspectArgs, InspectKind,
     KillArgs, ListArgs, LoadArgs, LogsArgs, PodmanVerb, PortArgs, PrepareArgs, PruneVmsArgs, PullArgs, RestartArgs,
@@ -29,6 +31,9 @@ pub(crate) use snapshot::{
     AsJson, ChildArgs, CloneArgs, CreateArgs, DiffArgs, ForkArgs, ListSnapshotsArgs, RemoveSnapshotsArgs, SnapshotVerb,
 };
 pub(crate) use streams::StreamArgs;
+pub(crate) use volume::{
+    CreateVolumeArgs, InspectVolumesArgs, ListVolumesArgs, PruneVolumesArgs, RemoveVolumesArgs, ViewArgs, VolumeVerb,
+};
 pub(crate) use watch::{CommitArgs, DfArgs, ExportArgs, FileChangesArgs, PruneArgs, StatsArgs, SystemVerb, TopArgs};
 
 use crate::error::Failure;

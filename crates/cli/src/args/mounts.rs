@@ -1,6 +1,7 @@
 //! What is mounted in a container: `--tmpfs`, `--volume`, `--mount`.
 
 use crate::error::Failure;
+use fcvm_engine::snapshot::Moved;
 use fcvm_spec::{MountAsk, Tmpfs, VolumeSource, VolumeSpec};
 use std::collections::BTreeSet;
 
@@ -37,11 +38,21 @@ impl Mounts {
     }
 }
 
-fn settled(mut volume: VolumeSpec) -> Result<VolumeSpec, Failure> {
-    let VolumeSource::Path(path) = &mut volume.source;
-    let absolute = std::path::absolute(&*path).ok().and_then(|path| path.into_os_string().into_string().ok());
-    *path = absolute.ok_or_else(|| Failure::new(format!("the path {path:?} has no absolute form")))?;
-    Ok(volume)
+fn settled(volume: VolumeSpec) -> Result<VolumeSpec, Failure> {
+    Ok(VolumeSpec { source: absolute(volume.source)?, ..volume })
+}
+
+fn absolute(source: VolumeSource) -> Result<VolumeSource, Failure> {
+    let VolumeSource::Path(path) = source else { return Ok(source) };
+    let absolute = std::path::absolute(&path).ok().and_then(|path| path.into_os_string().into_string().ok());
+    absolute.map(VolumeSource::Path).ok_or_else(|| Failure::new(format!("the path {path:?} has no absolute form")))
+}
+
+/// Parses `--map-from OLD=NEW`.
+pub(crate) fn map_from(text: &str) -> Result<Moved, Failure> {
+    let wrong = || Failure::new(format!("invalid --map-from {text:?}: OLD=NEW is expected, for example /src=/new/src"));
+    let (from, to) = text.split_once('=').ok_or_else(wrong)?;
+    Ok(Moved { from: absolute(VolumeSource::parse(from)?)?, to: absolute(VolumeSource::parse(to)?)? })
 }
 
 #[cfg(test)]

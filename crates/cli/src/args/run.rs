@@ -68,10 +68,10 @@ pub(crate) struct RunArgs {
     /// File system in memory: PATH[:OPTIONS]
     #[arg(long, value_name = "PATH")]
     tmpfs: Vec<String>,
-    /// Directory or file of the host: SOURCE:TARGET[:OPTIONS]
+    /// Directory or file of the host, or named volume: [SOURCE:]TARGET[:OPTIONS]
     #[arg(short, long, alias = "map", value_name = "VOLUME")]
     volume: Vec<String>,
-    /// The same, or a file system in memory: type=bind|tmpfs,source=…,target=…
+    /// The same, or a file system in memory: type=bind|volume|tmpfs,source=…,target=…
     #[arg(long, value_name = "MOUNT")]
     mount: Vec<String>,
     /// Make the container's root read-only
@@ -352,7 +352,7 @@ fn log_max_size(options: &[String]) -> Result<Option<u64>, Failure> {
     Ok(options.iter().map(size).collect::<Result<Vec<u64>, Failure>>()?.last().copied())
 }
 
-fn labels(texts: &[String]) -> BTreeMap<String, String> {
+pub(super) fn labels(texts: &[String]) -> BTreeMap<String, String> {
     let split = |text: &String| {
         text.split_once('=').map_or((text.clone(), String::new()), |(k, v)| (k.to_owned(), v.to_owned()))
     };

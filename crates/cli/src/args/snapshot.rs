@@ -1,9 +1,9 @@
 //! What was typed after `snapshot` and `fork`.
 
-use super::environment;
+use super::{environment, map_from};
 use crate::error::Failure;
 use clap::{Args, Subcommand};
-use fcvm_engine::snapshot::Quiesce;
+use fcvm_engine::snapshot::{Moved, Quiesce};
 use fcvm_store::snapshot::Holds;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -172,6 +172,9 @@ pub(crate) struct ChildArgs {
     /// Print what became of each VM as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// A directory of a volume lies elsewhere now, or a volume has another name: OLD=NEW
+    #[arg(long, value_name = "OLD=NEW")]
+    map_from: Vec<String>,
     /// Say nothing about the restore
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -190,6 +193,11 @@ impl ChildArgs {
             return Err(Failure::new(format!("the variable {name} has a line break; a clone is given single lines")));
         }
         Ok(env)
+    }
+
+    /// What lies elsewhere.
+    pub(crate) fn moved(&self) -> Result<Vec<Moved>, Failure> {
+        self.map_from.iter().map(|text| map_from(text)).collect()
     }
 
     /// Refuses what cannot be had.

@@ -91,7 +91,7 @@ fn commands_and_flags_of_podman_are_refused_with_the_reason_of_their_verb() {
         ("fcvm rm --tty x", "--tty: it is not supported"),
         ("fcvm --log-level debug ps", "--log-level: set FCVM_LOG"),
         ("fcvm build .", "build: images are only run here"),
-        ("fcvm podman volume ls", "volume: named volumes are not there yet"),
+        ("fcvm podman network ls", "network: every VM has a network of its own"),
         ("fcvm nonsense", "nonsense"),
         ("fcvm port x 80 90", "unexpected argument 90"),
     ] {

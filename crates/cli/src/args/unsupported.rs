@@ -61,7 +61,10 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["image"], "use the verb alone, for example images or rmi"),
     (&["login", "logout"], "podman, docker or skopeo log in; their auth files are read here"),
     (&["pod", "kube", "generate", "play"], "pods are not there yet"),
-    (&["volume"], "named volumes are not there yet; give a path to --volume"),
+    (
+        &["volume export", "volume import", "volume mount", "volume unmount", "volume reload"],
+        "a volume is a directory of this host; volume inspect tells where",
+    ),
     (&["network"], "every VM has a network of its own; see --network and --publish of run"),
     (&["machine"], "every container has a machine of its own here"),
 ];

@@ -113,6 +113,9 @@ pub(crate) struct PruneArgs {
     /// Do not ask
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Volumes that no VM has, too
+    #[arg(long)]
+    pub(crate) volumes: bool,
     /// Only what fits: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,

@@ -14,8 +14,12 @@ use std::path::Path;
 /// Lists the files that a container has changed.
 pub(super) fn diff(args: &FileChangesArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
-    let found = block_on(engine.changes(&args.name))??;
-    match args.format.as_deref() {
+    show(&block_on(engine.changes(&args.name))??, args.format.as_deref())
+}
+
+/// Shows changes as lines or as JSON.
+pub(super) fn show(found: &[ChangedFile], format: Option<&str>) -> Result<(), Failure> {
+    match format {
         Some("json") => {
             let of = |change: Change| -> Vec<_> {
                 let paths = found.iter().filter(|file| file.change == change);

@@ -7,7 +7,7 @@ use crate::settings;
 use crate::ui::template::Template;
 use crate::ui::{self, time};
 use fcvm_engine::Engine;
-use fcvm_spec::Phase;
+use fcvm_spec::{Phase, VolumeRights, VolumeSource, VolumeSpec, VolumeView};
 use fcvm_store::{Health, HealthRecord, VmRecord};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -43,7 +43,7 @@ fn inspect_one(engine: &Engine, name: &str, kind: InspectKind) -> Result<Value, 
     };
     if kind != InspectKind::Image {
         match engine.store().find_vm(name) {
-            Ok(vm) => return Ok(describe_vm(&vm.record()?)),
+            Ok(vm) => return Ok(describe_vm(&vm.record()?, engine)),
             Err(fcvm_store::Error::NoSuchVm(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -60,7 +60,7 @@ fn inspect_one(engine: &Engine, name: &str, kind: InspectKind) -> Result<Value, 
     Err(Failure::new(format!("no such object: no {what} has the name or id {name:?}")))
 }
 
-fn describe_vm(record: &VmRecord) -> Value {
+fn describe_vm(record: &VmRecord, engine: &Engine) -> Value {
     let spec = &record.spec;
     let container = &spec.container;
     let ended = record.ended.as_ref();
@@ -113,6 +113,7 @@ fn describe_vm(record: &VmRecord) -> Value {
             "RestartPolicy": { "Name": spec.restart.name(), "MaximumRetryCount": spec.restart.most() },
             "AutoRemove": spec.removal == fcvm_spec::Removal::Automatic,
         },
+        "Mounts": container.volumes.iter().map(|volume| mount(volume, engine)).collect::<Vec<_>>(),
         "NetworkSettings": { "Ports": ports(record) },
         "Vm": {
             "Status": status(record),
@@ -127,6 +128,30 @@ fn describe_vm(record: &VmRecord) -> Value {
             "Receipt": record.restored.as_ref().and_then(|restored| restored.receipt.as_ref()),
         },
     })
+}
+
+/// A volume in podman's shape. One of the VM's own has no place on the host.
+fn mount(volume: &VolumeSpec, engine: &Engine) -> Value {
+    let (kind, driver) = match volume.source {
+        VolumeSource::Path(_) => ("bind", ""),
+        VolumeSource::Name(_) | VolumeSource::Own => ("volume", "local"),
+    };
+    let VolumeRights { exec, suid, dev } = volume.rights;
+    let options = [(!exec, "noexec"), (!suid, "nosuid"), (!dev, "nodev"), (true, "rbind")];
+    let mut mount = json!({
+        "Type": kind,
+        "Source": engine.host_path(volume).ok().flatten().unwrap_or_default(),
+        "Destination": volume.target,
+        "Driver": driver,
+        "Mode": if matches!(volume.view, VolumeView::Fork { .. }) { "fork" } else { "" },
+        "Options": options.iter().filter(|(is, _)| *is).map(|(_, option)| option).collect::<Vec<_>>(),
+        "RW": !volume.read_only,
+        "Propagation": "rprivate",
+    });
+    if kind == "volume" {
+        mount["Name"] = json!(volume.source.to_string());
+    }
+    mount
 }
 
 /// In podman's shape.

@@ -23,6 +23,7 @@ mod stats;
 mod system;
 mod top;
 mod vm;
+mod volume;
 mod which;
 
 use crate::args::{Cli, ContainerVerb, HealthcheckVerb, PodmanVerb, Verb};
@@ -83,6 +84,7 @@ fn podman(verb: PodmanVerb, flag: Option<PathBuf>) -> Result<ExitCode, Failure> 
         PodmanVerb::Export(args) => done(changes::export(&args, data_dir)),
         PodmanVerb::Top(args) => top::top(&args, data_dir),
         PodmanVerb::Stats(args) => done(stats::stats(&args, data_dir)),
+        PodmanVerb::Volume(verb) => volume::volume(verb, data_dir),
         PodmanVerb::System(verb) => done(system::system(&verb, data_dir)),
         PodmanVerb::Ps(args) => done(list::ps(&args, data_dir)),
         PodmanVerb::Logs(args) => done(logs::logs(&args, data_dir)),

@@ -1,6 +1,6 @@
 //! `system`: what takes how much of the disk, and what of it can go.
 
-use super::{about, block_on, logs};
+use super::{about, block_on, logs, volume};
 use crate::args::{DfArgs, PruneArgs, SystemVerb};
 use crate::error::Failure;
 use crate::settings;
@@ -8,7 +8,7 @@ use crate::ui::template::Template;
 use crate::ui::{self, table, time};
 use fcvm_engine::{Engine, Remove};
 use fcvm_image::{Image, Prune};
-use fcvm_store::{VmRecord, sparse};
+use fcvm_store::{VmRecord, VolumeDir, sparse};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::{BufRead, IsTerminal, Write};
@@ -32,7 +32,12 @@ struct Taking {
 }
 
 fn df(args: &DfArgs, engine: &Engine) -> Result<(), Failure> {
-    let kinds = [("Images", images(engine)?), ("Containers", vms(engine)?), ("Snapshots", snapshots(engine)?)];
+    let kinds = [
+        ("Images", images(engine)?),
+        ("Containers", vms(engine)?),
+        ("Local Volumes", volumes(engine)?),
+        ("Snapshots", snapshots(engine)?),
+    ];
     if args.verbose {
         for (kind, all) in &kinds {
             ui::say(&format!("{kind} space usage:\n"));
@@ -96,6 +101,15 @@ fn vms(engine: &Engine) -> Result<Vec<Taking>, Failure> {
     Ok(all)
 }
 
+fn volumes(engine: &Engine) -> Result<Vec<Taking>, Failure> {
+    let mut all = Vec::new();
+    for volume in engine.store().volumes()? {
+        let in_use = !engine.store().users_of_volume(volume.name())?.is_empty();
+        all.push(Taking { name: volume.name().to_string(), id: "-".to_owned(), bytes: volume.size(), in_use });
+    }
+    Ok(all)
+}
+
 /// What no tag keeps can be made anew.
 fn snapshots(engine: &Engine) -> Result<Vec<Taking>, Failure> {
     let mut all = Vec::new();
@@ -145,6 +159,19 @@ fn prune(args: &PruneArgs, engine: &Engine) -> Result<(), Failure> {
         }
     }
     say_some(&said);
+    if args.volumes {
+        let fits = |volume: &VolumeDir| {
+            let record = volume.record().unwrap_or_default();
+            filters.iter().all(|filter| filter.fits(record.created_ns, &record.labels))
+        };
+        let unused: Vec<_> = engine.unused_volumes()?.into_iter().filter(fits).collect();
+        let mut said = vec!["Deleted Volumes".to_owned()];
+        for (name, size) in volume::remove_unused(&unused, engine)? {
+            freed += size;
+            said.push(name.to_string());
+        }
+        say_some(&said);
+    }
     // Images have neither labels of their own users nor a time that is told: a filter means that they stay.
     if filters.is_empty() {
         let what = if args.all { Prune::Unused } else { Prune::Dangling };
@@ -170,7 +197,8 @@ fn confirmed(args: &PruneArgs) -> Result<bool, Failure> {
         return Err(Failure::new("standard input is no terminal to ask at; give --force"));
     }
     let images = if args.all { "all images that no VM uses" } else { "images without a name" };
-    ui::complain(&format!("This removes all ended VMs, snapshots without a tag, and {images}."));
+    let volumes = if args.volumes { ", volumes that no VM has" } else { "" };
+    ui::complain(&format!("This removes all ended VMs, snapshots without a tag{volumes}, and {images}."));
     let mut stderr = std::io::stderr();
     write!(stderr, "Are you sure you want to continue? [y/N] ")?;
     let mut answer = String::new();
@@ -180,7 +208,7 @@ fn confirmed(args: &PruneArgs) -> Result<bool, Failure> {
 
 /// One `--filter`.
 #[derive(Debug, PartialEq, Eq)]
-enum Filter {
+pub(super) enum Filter {
     /// Made before this moment.
     Until(i64),
     Label {
@@ -191,7 +219,7 @@ enum Filter {
 }
 
 impl Filter {
-    fn parse(text: &str) -> Result<Self, Failure> {
+    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         let label = |text: &str, wanted| {
             let (name, value) =
                 text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.to_owned())));
@@ -207,7 +235,7 @@ impl Filter {
         }
     }
 
-    fn fits(&self, created_ns: i64, labels: &std::collections::BTreeMap<String, String>) -> bool {
+    pub(super) fn fits(&self, created_ns: i64, labels: &std::collections::BTreeMap<String, String>) -> bool {
         match self {
             Self::Until(moment) => created_ns < *moment,
             Self::Label { name, value, wanted } => {

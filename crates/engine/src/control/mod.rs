@@ -28,6 +28,11 @@ pub(crate) enum Command {
     Processes,
     /// Asks what the container has written; the stream carries what `HostRequest::Changes` carries.
     Changes,
+    /// Asks what was written to a view of a volume; the stream carries what `HostRequest::ViewChanges` carries.
+    ViewChanges {
+        /// The volume's number.
+        number: u32,
+    },
     /// Asks for files of the container; the stream carries what `HostRequest::Pack` carries.
     Pack(Pack),
     /// Gives files to the container; the stream carries what `HostRequest::Unpack` carries.

@@ -190,6 +190,9 @@ async fn answer(opened: Opened, reach: Reach) {
         Ok(Command::Usage) => forward(opened.stream, guest, &HostRequest::Usage).await,
         Ok(Command::Processes) => forward(opened.stream, guest, &HostRequest::Processes).await,
         Ok(Command::Changes) => forward(opened.stream, guest, &HostRequest::Changes).await,
+        Ok(Command::ViewChanges { number }) => {
+            forward(opened.stream, guest, &HostRequest::ViewChanges { number }).await;
+        }
         Ok(Command::Pack(request)) => forward(opened.stream, guest, &HostRequest::Pack(request)).await,
         Ok(Command::Unpack(request)) => forward(opened.stream, guest, &HostRequest::Unpack(request)).await,
         Ok(Command::Attach(streams)) => console.serve(opened.stream, streams).await,

@@ -89,6 +89,7 @@ pub fn compute(spec: &VmSpec, image: &ImageConfiguration, host: &HostFacts) -> R
                 Engine::Podman => plan::Engine::Podman,
             },
             health: health::for_podman(spec),
+            places: mounts::places(&spec.container),
             oci: oci::configuration(spec, process, &hostname, host.terminal),
         },
         machine_id,

@@ -2,7 +2,8 @@
 //! asked for, what clones are given.
 
 use super::oci::AGENT_DIR;
-use fcvm_spec::{ContainerSpec, VolumeRights, VolumeSpec};
+use fcvm_proto::plan::{Keeper, Place};
+use fcvm_spec::{ContainerSpec, VolumeBeginning, VolumeOwner, VolumeRights, VolumeSource, VolumeSpec, VolumeView};
 use serde_json::{Value, json};
 
 /// Where the container finds what its machine was given when it was restored.
@@ -62,13 +63,44 @@ fn wanted(asked: &ContainerSpec) -> impl Iterator<Item = Value> {
         (&tmpfs.path, mount(&tmpfs.path, "tmpfs", "tmpfs", &options.collect::<Vec<_>>()))
     });
     let volumes = asked.volumes.iter().enumerate().map(|(number, volume)| {
-        let source = format!("{AGENT_DIR}/volumes/{number}");
-        (&volume.target, mount(&volume.target, "bind", &source, &options(volume)))
+        (&volume.target, mount(&volume.target, "bind", &source(number, volume), &options(volume)))
     });
     let mut wanted: Vec<_> = in_memory.chain(volumes).collect();
     // One may lie in another, whichever was named first.
     wanted.sort_by_key(|(path, _)| path.split('/').count());
     wanted.into_iter().map(|(_, mount)| mount)
+}
+
+/// Where a volume is in the guest.
+fn source(number: usize, volume: &VolumeSpec) -> String {
+    match keeper(volume) {
+        Keeper::Host => format!("{AGENT_DIR}/volumes/{number}"),
+        Keeper::View => format!("{AGENT_DIR}/views/{number}"),
+        Keeper::Scratch => format!("{AGENT_DIR}/scratch/volumes/{number}"),
+    }
+}
+
+fn keeper(volume: &VolumeSpec) -> Keeper {
+    match (&volume.source, volume.view) {
+        (VolumeSource::Own, _) => Keeper::Scratch,
+        (_, VolumeView::Fork { .. }) => Keeper::View,
+        (_, VolumeView::Shared) => Keeper::Host,
+    }
+}
+
+/// The volumes that the guest has to make ready.
+pub(super) fn places(asked: &ContainerSpec) -> Vec<Place> {
+    let place = |(number, volume): (usize, &VolumeSpec)| {
+        let place = Place {
+            number: u32::try_from(number).unwrap_or(u32::MAX),
+            target: volume.target.clone(),
+            keeper: keeper(volume),
+            copy: volume.beginning == VolumeBeginning::FromImage,
+            chown: volume.owner == VolumeOwner::Container,
+        };
+        (place.keeper != Keeper::Host || place.copy || place.chown).then_some(place)
+    };
+    asked.volumes.iter().enumerate().filter_map(place).collect()
 }
 
 fn options(volume: &VolumeSpec) -> Vec<&'static str> {

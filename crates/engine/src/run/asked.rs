@@ -1,6 +1,6 @@
 //! What other processes ask of a running VM, done between two events of its life.
 
-use super::drive::Life;
+use super::drive::{Life, note_answering};
 use super::lives::Lives;
 use super::{advance, now_ns};
 use crate::control::{Ask, CaptureAnswer, PAUSED};
@@ -147,6 +147,7 @@ impl Engine {
     ) -> Result<Life, Error> {
         let awake = self.boot_next(vm, choice, id).await?;
         let volumes = self.attach_volumes(&vm.record().spec, awake.link.session(), awake.states.clone()).await?;
+        note_answering(vm, volumes.as_ref())?;
         let next =
             Life::begin(vm, (awake, volumes), None, lives.attachment.output.clone(), lives.control.console()).await?;
         vm.update(|record| record.started_ns = Some(now_ns()))?;

@@ -6,7 +6,7 @@ use crate::cache::Warm;
 use crate::error::in_full;
 use crate::link::{Carrier, GuestLink};
 use crate::snapshot::capture::{Live, MachineFiles};
-use crate::snapshot::clone::{Lent, delta, first_request, lend};
+use crate::snapshot::clone::{Lent, delta, first_request, lend, settled};
 use crate::{Engine, Error, clock};
 use fcvm_link::Incoming;
 use fcvm_link::greeting::{self, GreetingError};
@@ -98,7 +98,7 @@ impl Engine {
         let delta = delta(&vm.record().spec);
         let (machine, Greeted { link, incoming }) = self.wake(vm, &spec, delta, manifest.container).await?;
         let files = MachineFiles::lent(vm.dir().path());
-        let states = states.clone();
+        let states = settled(states.clone(), &manifest.spec, &vm.record().spec)?;
         Ok(Awake { machine, link, incoming, files, first: HostRequest::Attach, states, hold: None })
     }
 
@@ -159,6 +159,7 @@ impl Engine {
             hostname: receipt.hostname,
             machine_id: receipt.machine_id,
             connections: receipt.connections,
+            volumes: 0,
             generation,
             restore_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
         };

@@ -40,10 +40,13 @@ impl Engine {
         let Booted { awake, ports, mut warm } = booted;
         let input = lives.attachment.input.take();
         let volumes = self.attach_volumes(&vm.record().spec, awake.link.session(), awake.states.clone()).await?;
+        note_answering(vm, volumes.as_ref())?;
         let mut life =
             Life::begin(vm, (awake, volumes), input, lives.attachment.output.clone(), lives.control.console()).await?;
         self.reach(FailPoint::Started)?;
+        self.note_use_of_volumes(&vm.record().spec.container)?;
         vm.update(|record| {
+            crate::volumes::settle::used(&mut record.spec.container);
             advance(record, Event::Started);
             record.started_ns = Some(now_ns());
             record.known = true;
@@ -352,6 +355,18 @@ async fn start(session: &Session, machine: &mut Machine, first: &HostRequest) ->
             Err(Error::Refused("the guest answered nonsense".to_owned()))
         }
     }
+}
+
+/// Adds to a restored machine's receipt that its volumes answer.
+pub(super) fn note_answering(vm: &mut OwnedVm, volumes: Option<&Volumes>) -> Result<(), Error> {
+    let Some(volumes) = volumes else { return Ok(()) };
+    if vm.record().restored.is_none() {
+        return Ok(());
+    }
+    Ok(vm.update(|record| {
+        let receipt = record.restored.as_mut().and_then(|restored| restored.receipt.as_mut());
+        receipt.into_iter().for_each(|receipt| receipt.volumes = volumes.count());
+    })?)
 }
 
 /// What is said of a container after one more check.

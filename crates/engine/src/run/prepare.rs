@@ -15,6 +15,7 @@ use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::Delta;
 use fcvm_spec::{
     KernelChoice, PageSize, PortMapping, Protocol, RootKind, Signal, SnapshotId, SnapshotPolicy, Stdin, VmSpec,
+    VolumeSpec,
 };
 use fcvm_store::snapshot::{CacheClaim, ContainerState, SnapshotDir, SnapshotHold};
 use fcvm_store::{FailPoint, OwnedVm};
@@ -90,7 +91,7 @@ impl Engine {
         policy: SnapshotPolicy,
         observer: &dyn RunObserver,
     ) -> Result<Prepared, Error> {
-        crate::volumes::check(&request.spec.container)?;
+        crate::volumes::settle::check_paths(&request.spec.container)?;
         // Huge pages are only served, and nobody serves what was made by itself.
         let policy = if request.spec.machine.pages == PageSize::Huge { SnapshotPolicy::Never } else { policy };
         let set = self.boot_set(&request.spec)?;
@@ -112,7 +113,10 @@ impl Engine {
             Attendance::Owner => TerminalSize::default(),
             Attendance::Client(size) => size,
         };
-        let plan = note_plan(vm, &request.spec, &image, &ports, terminal)?;
+        let mut container = vm.record().spec.container.clone();
+        self.settle_volumes(&mut container, &image.config)?;
+        let asked = VmSpec { container, ..request.spec.clone() };
+        let plan = note_plan(vm, &asked, &image, &ports, terminal)?;
         self.reach(FailPoint::Planned)?;
         let choice = self.choose(&request.spec)?;
         let key = CacheKey::of(&request.spec, &image.digest, &set, &choice);
@@ -160,7 +164,8 @@ impl Engine {
             return Ok((Warm::Wanted(wanted.clone(), self.claim_wanted(wanted)?), None));
         }
         // What a container has read of a volume may be another thing in the next run.
-        let is_its_own = request.spec.stdin != Stdin::Null || !request.spec.container.volumes.is_empty();
+        let sees_host = vm.record().spec.container.volumes.iter().any(VolumeSpec::is_of_host);
+        let is_its_own = request.spec.stdin != Stdin::Null || sees_host;
         if policy != SnapshotPolicy::Allowed || is_its_own {
             return Ok((Warm::Unused, None));
         }
@@ -261,6 +266,7 @@ fn note_plan(
         let stop_signal = &mut record.spec.container.stop_signal;
         *stop_signal = stop_signal.or_else(|| image_stop_signal(&image.config));
         record.spec.health = spec.health;
+        record.spec.container.volumes = spec.container.volumes;
     })?;
     Ok(plan)
 }

@@ -18,6 +18,7 @@ impl Engine {
         let image = self.ensure_image(&request.spec, request.pull, progress)?;
         let _hold = self.images().hold(&image)?;
         let mut record = new_record(request.spec, Phase::Created);
+        self.settle_volumes(&mut record.spec.container, &image.config)?;
         let plan = plan::compute(&record.spec, &image.config, &host_facts())?;
         record.command = plan::command(&plan);
         record.image_digest = Some(image.digest.clone());
@@ -62,6 +63,7 @@ impl Engine {
         ports: Option<Arc<Published>>,
     ) -> Result<Prepared, Error> {
         let spec = &vm.record().spec;
+        self.check_volumes(&spec.container)?;
         let set = self.boot_set(spec)?;
         let image = self.image_of(vm.record())?;
         let lock = self.images().hold(&image)?;

@@ -1,13 +1,15 @@
 //! What a VM needs that starts from a snapshot: the files, and what is new for the guest.
 
+use super::moved::Moved;
 use crate::cache::Warm;
 use crate::plan;
 use crate::run::{Beginning, CacheUse, Hold, Prepared, RunRequest, host_facts};
 use crate::snapshot::capture::MachineFiles;
+use crate::volumes::settle::begin_views;
 use crate::{Engine, Error};
 use fcvm_net::Published;
 use fcvm_proto::restore::Delta;
-use fcvm_spec::{RestartPolicy, SnapshotId, VmSpec};
+use fcvm_spec::{Invalid, RestartPolicy, SnapshotId, VmSpec, VolumeSpec};
 use fcvm_store::snapshot::{ContainerState, Holds, Manifest, SavedMachine, SnapshotDir, SnapshotHold, name};
 use fcvm_store::{OwnedVm, Restored};
 use fcvm_vmm::{Choice, Saved};
@@ -27,13 +29,15 @@ impl Engine {
         let snapshot = self.store().snapshot(id)?;
         // What is given once is the container's from then on, in later machines too.
         vm.update(|record| record.spec.container.env.extend_from_slice(env))?;
+        self.check_volumes(&request.spec.container).map_err(missing)?;
+        vm.update(|record| begin_views(&mut record.spec.container))?;
         if snapshot.manifest()?.holds == Holds::Disk {
             return self.prepare_with_disk(vm, &snapshot).await;
         }
-        crate::volumes::check(&request.spec.container)?;
         let choice = self.choose(&request.spec)?;
         let ports = Arc::new(Published::bind(&request.spec.ports).await?);
         let mut lent = lend(vm.dir().path(), &snapshot, &choice)?;
+        lent.states = settled(lent.states, &lent.manifest.spec, &request.spec)?;
         lent.saved.server = server.and_then(|pid| self.store().pager_of(pid));
         vm.update(|record| {
             record.image_digest.clone_from(&lent.manifest.image_digest);
@@ -103,6 +107,25 @@ fn states(snapshot: &SnapshotDir, manifest: &Manifest) -> Result<Vec<State>, Err
     serde_json::from_slice(&text).map_err(|error| failed(error.into()))
 }
 
+/// A tree that is not where the snapshot knew it may be somewhere else.
+fn missing(error: Error) -> Error {
+    match error {
+        Error::NoSource { path, source } if source.kind() == std::io::ErrorKind::NotFound => Error::NoTree { path },
+        other => other,
+    }
+}
+
+/// The states of volumes some of which lie elsewhere now.
+pub(crate) fn settled(states: Vec<State>, was: &VmSpec, is: &VmSpec) -> Result<Vec<State>, Error> {
+    let of_host = |spec: &VmSpec| spec.container.volumes.iter().filter(|volume| volume.is_of_host()).cloned().collect();
+    let (was, is): (Vec<VolumeSpec>, Vec<VolumeSpec>) = (of_host(was), of_host(is));
+    let failed = |source| Error::Snapshot { what: "read the volumes", source };
+    let settled = |(state, (was, is)): (State, (&VolumeSpec, &VolumeSpec))| {
+        if was.source == is.source { Ok(state) } else { state.elsewhere().map_err(failed) }
+    };
+    states.into_iter().zip(was.iter().zip(&is)).map(settled).collect()
+}
+
 impl Lent {
     fn wake(self, delta: Delta) -> (Beginning, MachineFiles, Hold) {
         let Self { manifest, saved, files, states, hold } = self;
@@ -152,10 +175,13 @@ fn epoch() -> String {
 }
 
 /// The spec of a VM that starts from a snapshot: what is in the machine is the snapshot's, the rest is asked anew.
-pub fn clone_spec(manifest: &Manifest, asked: CloneAsk) -> VmSpec {
+pub fn clone_spec(manifest: &Manifest, asked: CloneAsk) -> Result<VmSpec, Invalid> {
     let mut container = manifest.spec.container.clone();
     container.hostname = asked.hostname;
-    VmSpec {
+    for moved in &asked.moved {
+        moved.apply(&mut container.volumes)?;
+    }
+    Ok(VmSpec {
         id: asked.id,
         name: asked.name,
         container,
@@ -163,7 +189,7 @@ pub fn clone_spec(manifest: &Manifest, asked: CloneAsk) -> VmSpec {
         removal: asked.removal,
         restart: RestartPolicy::No,
         ..manifest.spec.clone()
-    }
+    })
 }
 
 /// What can be asked of a VM that starts from a snapshot.
@@ -179,6 +205,8 @@ pub struct CloneAsk {
     pub ports: Vec<fcvm_spec::PortMapping>,
     /// Whether it is removed when it ends.
     pub removal: fcvm_spec::Removal,
+    /// Trees of its volumes that lie elsewhere now.
+    pub moved: Vec<Moved>,
 }
 
 /// What a container of a snapshot is asked to do first.

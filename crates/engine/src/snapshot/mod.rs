@@ -8,11 +8,13 @@ mod census;
 pub(crate) mod clone;
 mod difference;
 mod disk;
+mod moved;
 mod prepare;
 mod serve;
 
 pub use clone::{CloneAsk, clone_spec};
 pub use difference::{Comings, Difference, difference};
+pub use moved::Moved;
 pub use prepare::{Found, Preparation, PreparedSnapshot};
 pub use serve::Serving;
 

@@ -3,6 +3,7 @@
 use super::{CaptureRequest, Quiesce};
 use crate::cache::CacheKey;
 use crate::run::{Goal, Origin, RunObserver, RunRequest};
+use crate::volumes::settle::add_those_of;
 use crate::{Attachment, Engine, Error, health};
 use fcvm_spec::{Removal, SnapshotId, SnapshotPolicy, Stdin, VmName, VmSpec};
 use fcvm_store::snapshot::{CacheClaim, Holds, Kind};
@@ -58,7 +59,8 @@ impl Engine {
         let image = self.ensure_image(spec, request.pull, observer.image())?;
         let set = self.boot_set(spec)?;
         let launch = CacheKey::of(spec, &image.digest, &set, &self.choose(spec)?);
-        let resolved = VmSpec { health: health::resolve(&spec.health, image.health.as_ref()), ..spec.clone() };
+        let mut resolved = VmSpec { health: health::resolve(&spec.health, image.health.as_ref()), ..spec.clone() };
+        add_those_of(&image.config, &mut resolved.container);
         let key = launch.warm(&resolved);
         let prepared = |id, found| PreparedSnapshot {
             id,

@@ -77,7 +77,7 @@ pub(crate) struct RmArgs {
     /// That one is not there is no error
     #[arg(short, long)]
     pub(crate) ignore: bool,
-    /// Nothing: a VM's disk goes with it
+    /// Nothing: anonymous volumes are on a VM's disk, which goes with it
     #[arg(short, long)]
     pub(crate) volumes: bool,
     #[command(flatten)]

@@ -12,7 +12,7 @@ pub(crate) use life::{
 };
 pub(crate) use seen::{EventsArgs, FormatArgs, InspectArgs, InspectKind, ListArgs, LogsArgs, PortArgs, Sort};
 
-use super::{CommitArgs, CopyArgs, ExportArgs, FileChangesArgs, RunArgs, StatsArgs, SystemVerb, TopArgs};
+use super::{CommitArgs, CopyArgs, ExportArgs, FileChangesArgs, RunArgs, StatsArgs, SystemVerb, TopArgs, VolumeVerb};
 use clap::{Args, Subcommand};
 
 /// Podman's verbs.
@@ -77,6 +77,9 @@ pub(crate) enum PodmanVerb {
     Top(TopArgs),
     /// Show what running VMs use
     Stats(StatsArgs),
+    /// Verbs on named volumes, and on what VMs have changed in volumes of their own
+    #[command(subcommand)]
+    Volume(VolumeVerb),
     /// Show and free room on the disk
     #[command(subcommand)]
     System(SystemVerb),

@@ -95,7 +95,8 @@ fn requests(args: &ChildArgs, (manifest, server): (&Manifest, Option<u32>)) -> R
         };
         let hostname = args.hostname.clone();
         let removal = if args.rm || args.exec.is_some() { Removal::Automatic } else { Removal::Keep };
-        let spec = clone_spec(manifest, CloneAsk { id, name, hostname, ports: ports.clone(), removal });
+        let (ports, moved) = (ports.clone(), args.moved()?);
+        let spec = clone_spec(manifest, CloneAsk { id, name, hostname, ports, removal, moved })?;
         Ok(child(spec, origin.clone()))
     };
     (1..=args.count).map(request).collect()
@@ -119,9 +120,10 @@ pub(super) fn tune(text: &str, line: &str, engine: &Engine) -> Result<ExitCode, 
         return Err(fcvm_engine::Error::OnlyADisk.into());
     }
     let (id, name) = fresh()?;
-    let asked = CloneAsk { id, name, hostname: None, ports: Vec::new(), removal: Removal::Automatic };
+    let asked =
+        CloneAsk { id, name, hostname: None, ports: Vec::new(), removal: Removal::Automatic, moved: Vec::new() };
     let origin = Origin::Snapshot { id: manifest.id.clone(), env: Vec::new(), server: None };
-    let request = child(clone_spec(&manifest, asked), origin);
+    let request = child(clone_spec(&manifest, asked)?, origin);
     owner::run(&request, engine)?;
     let name = request.spec.name.as_str();
     let ran = in_shell(line, name, engine);
@@ -153,9 +155,14 @@ fn sentence(receipt: &Receipt) -> String {
     let Receipt { epoch, clock_before_ns, clock_after_ns, random, hostname, machine_id, connections, .. } = receipt;
     #[expect(clippy::cast_precision_loss, reason = "it is shown with one digit")]
     let ms = |ns: i64| format!("{:+.1} ms", ns as f64 / 1e6);
+    let volumes = match receipt.volumes {
+        0 => String::new(),
+        1 => "; 1 volume answers".to_owned(),
+        several => format!("; {several} volumes answer"),
+    };
     format!(
         "restored in {} ms; epoch {epoch}; clock {} off, now {}; random {}…; host name {hostname}; machine id {machine_id}; \
-         {connections} connections reset",
+         {connections} connections reset{volumes}",
         receipt.restore_us / 1000,
         ms(*clock_before_ns),
         ms(*clock_after_ns),
