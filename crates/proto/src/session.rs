@@ -189,6 +189,9 @@ impl Mux {
     pub fn send(&mut self, id: StreamId, lane: Lane, payload: Bytes) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         debug_assert!(stream.outgoing.has_credit(payload.len()), "a frame was sent without credit");
+        if stream.arriving.goes_along() {
+            self.outbox.acks.push_back(id);
+        }
         if stream.outgoing.push(lane, payload) {
             self.outbox.ready.push_back(id);
         }
@@ -211,7 +214,7 @@ impl Mux {
         self.forget(id);
     }
 
-    /// Takes the next item of a stream, and acknowledges it: at once when nothing is left, else in batches.
+    /// Takes the next item of a stream, and acknowledges it: in batches, or along with what is sent.
     pub fn take(&mut self, id: StreamId) -> Taken {
         let Some(stream) = self.streams.get_mut(&id) else { return Taken::Gone };
         let taken = stream.arriving.take();

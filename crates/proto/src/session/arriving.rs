@@ -10,6 +10,11 @@ use std::collections::VecDeque;
 const BATCH: u64 = 64 * 1024;
 /// Frames that may be taken before they are acknowledged, while more wait.
 const BATCH_FRAMES: usize = MAX_FRAMES / 4;
+/// What may stay unacknowledged when nothing is left to take, until something is sent on the same stream: an answer then
+/// travels together with the acknowledgement of its question, and both sides wake up once for it. It is little, for the
+/// peer keeps it that long.
+const LITTLE: u64 = 4 * 1024;
+const LITTLE_FRAMES: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Arriving {
@@ -117,11 +122,18 @@ impl Arriving {
         self.queue.is_empty() && self.end != End::Received
     }
 
-    /// Whether an acknowledgement has become due just now: enough was taken, or nothing is left to take.
+    /// Whether an acknowledgement has become due just now: enough was taken, or nothing is left to take and that was more
+    /// than a little, or it is the first or the last.
     pub(super) fn falls_due(&mut self) -> bool {
+        let (bytes, frames) = if self.queue.is_empty() { (LITTLE, LITTLE_FRAMES) } else { (BATCH, BATCH_FRAMES) };
         let unacknowledged = self.taken - self.acknowledged;
-        let enough = unacknowledged >= BATCH || self.frames >= BATCH_FRAMES || self.queue.is_empty();
-        let falls_due = unacknowledged > 0 && enough && !self.due;
+        let enough = unacknowledged >= bytes || self.frames >= frames;
+        (enough || self.acknowledged == 0 || self.has_ended()) && self.goes_along()
+    }
+
+    /// Whether an acknowledgement goes along with what is about to be sent: it is due then.
+    pub(super) fn goes_along(&mut self) -> bool {
+        let falls_due = self.taken > self.acknowledged && !self.due;
         self.due |= falls_due;
         falls_due
     }

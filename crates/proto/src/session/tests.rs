@@ -156,6 +156,29 @@ fn taken_bytes_are_acknowledged_in_batches_and_when_none_are_left() {
 }
 
 #[test]
+fn a_little_is_acknowledged_along_with_the_answer() {
+    let (mut host, mut guest, id) = connected();
+    let exchange = |host: &mut Mux, guest: &mut Mux| {
+        send(host, id, b"question");
+        deliver(host, guest);
+        assert_eq!(guest.take(id), item(b"question"));
+        let alone = guest.has_output();
+        send(guest, id, b"answer");
+        let frames: Vec<_> = std::iter::from_fn(|| guest.output()).map(|frame| frame.header.kind).collect();
+        (alone, frames)
+    };
+    assert_eq!(exchange(&mut host, &mut guest), (false, vec![Kind::Ack, Kind::Data]));
+    // Of many questions without an answer no more than a little is kept.
+    let asked = (0..).find(|_| {
+        send(&mut host, id, b"x");
+        deliver(&mut host, &mut guest);
+        guest.take(id);
+        guest.has_output()
+    });
+    assert_eq!(asked, Some(15));
+}
+
+#[test]
 fn streams_are_served_in_turn() {
     let (mut host, _, first) = connected();
     let second = host.open(Bytes::from_static(REQUEST)).unwrap();
