@@ -5,13 +5,16 @@
 //! the kernel's "would block" counts.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+
+/// What a port takes in one write, in bytes.
+const WRITE: usize = 32 << 10;
 
 /// One half of the port; both halves are the same file.
 #[derive(Clone, Debug)]
@@ -90,11 +93,54 @@ impl AsyncWrite for Port {
         }
     }
 
+    /// Writes the parts with one call: each write to a port is a buffer, a notification of the monitor, and an interrupt.
+    /// The kernel writes parts to a port one by one.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match parts {
+            [] => self.poll_write(cx, &[]),
+            [only] => self.poll_write(cx, only),
+            [first, ..] if first.len() >= WRITE => self.poll_write(cx, first),
+            parts => self.poll_write(cx, &gathered(parts)),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+/// As much of the parts as goes into one write.
+fn gathered(parts: &[IoSlice<'_>]) -> Vec<u8> {
+    let all: usize = parts.iter().map(|part| part.len()).sum();
+    let mut gathered = Vec::with_capacity(all.min(WRITE));
+    for part in parts {
+        let length = part.len().min(all.min(WRITE) - gathered.len());
+        gathered.extend_from_slice(&part[..length]);
+    }
+    gathered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_gathered_in_their_order_up_to_one_write() {
+        let (head, body) = ([1; 20], [2; 40_000]);
+        assert_eq!(gathered(&[IoSlice::new(&head), IoSlice::new(&body[..3])]), [&head[..], &[2; 3]].concat());
+        let much = gathered(&[IoSlice::new(&head), IoSlice::new(&body), IoSlice::new(&head)]);
+        assert_eq!((much.len(), much[19], much[20], much[WRITE - 1]), (WRITE, 1, 2, 2));
     }
 }
