@@ -7,6 +7,7 @@ use crate::control::{Cache, Owners, Served, State};
 use crate::message::{Message, Tables, opcode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
@@ -40,6 +41,8 @@ pub(crate) struct Channel {
     /// The request with which the guest began.
     hello: Mutex<Option<Vec<u8>>>,
     tables: Tables,
+    /// How long a guest believes a name or an attribute.
+    believed: Duration,
 }
 
 impl Channel {
@@ -52,6 +55,7 @@ impl Channel {
             socket: socket.into(),
             busy: RwLock::default(),
             hello: Mutex::default(),
+            believed: believed(served),
             tables: if served.state.is_some() { Tables::Restored } else { Tables::Grown },
         };
         if let Some(state) = &served.state {
@@ -123,21 +127,42 @@ impl Channel {
         }
     }
 
-    fn answer(&self, message: &mut Message) -> io::Result<u32> {
+    pub(crate) fn answer(&self, message: &mut Message) -> io::Result<u32> {
         let _busy = self.busy.read().unwrap_or_else(PoisonError::into_inner);
-        if message.opcode()? == opcode::INIT {
-            *self.hello.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.request()?);
+        let opcode = message.opcode()?;
+        match opcode {
+            opcode::INIT => {
+                *self.hello.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.request()?);
+            }
+            // Asked at every close. A local file system does nothing then; refused once, it is asked no more.
+            opcode::FLUSH => return message.refuse(Errno::NOSYS),
+            _ => {}
         }
-        message.answer(self.tables, |reader, writer| self.files.handle_message(reader, writer, None::<&mut ()>))
+        let files = &self.files;
+        let length =
+            message.answer(self.tables, |reader, writer| files.handle_message(reader, writer, None::<&mut ()>))?;
+        if opcode == opcode::LOOKUP && !self.believed.is_zero() {
+            return message.believe_absent(length, self.believed);
+        }
+        Ok(length)
+    }
+}
+
+fn believed(served: &Served) -> Duration {
+    match served.cache {
+        Cache::None => Duration::ZERO,
+        Cache::Auto | Cache::Writeback => BELIEVED,
+        Cache::Still => STILL,
     }
 }
 
 /// The same for a volume and for what is restored of it.
 fn configuration(served: &Served, descriptors: u64) -> Config {
-    let (believed, policy) = match served.cache {
-        Cache::None => (Duration::ZERO, CachePolicy::Never),
-        Cache::Auto | Cache::Writeback => (BELIEVED, CachePolicy::Auto),
-        Cache::Still => (STILL, CachePolicy::Always),
+    let believed = believed(served);
+    let policy = match served.cache {
+        Cache::None => CachePolicy::Never,
+        Cache::Auto | Cache::Writeback => CachePolicy::Auto,
+        Cache::Still => CachePolicy::Always,
     };
     let map = match served.owners {
         Owners::Asking => None,

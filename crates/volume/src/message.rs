@@ -8,8 +8,10 @@
 //! ```
 //! Only [`Message`] writes the rings, so nothing of what a guest says is believed here but the request's own bytes.
 
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
+use std::time::Duration;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueT};
 use virtiofsd::descriptor_utils::{Reader, Writer};
@@ -20,8 +22,10 @@ type Memory = GuestMemoryMmap<vhost_user_backend::bitmap::BitmapMmapRegion>;
 /// The largest message either way: 1 MiB of data, and a page for what stands before it.
 pub(crate) const LONGEST: u32 = (1 << 20) + (1 << 12);
 /// The header that every request begins with (`fuse_in_header`), and that of every answer (`fuse_out_header`).
-const REQUEST_HEADER: u32 = 40;
-const ANSWER_HEADER: u32 = 16;
+pub(crate) const REQUEST_HEADER: u32 = 40;
+pub(crate) const ANSWER_HEADER: u32 = 16;
+/// What a name leads to (`fuse_entry_out`).
+const ENTRY: usize = 128;
 /// An answer of a request that does not say how long it may be: an extended attribute is the longest.
 const ORDINARY: u32 = 1 << 17;
 
@@ -37,13 +41,18 @@ const WRITE: u16 = 2;
 
 /// What a request is about, as far as it concerns us (`fuse_opcode`).
 pub(crate) mod opcode {
+    pub(crate) const LOOKUP: u32 = 1;
     pub(crate) const READ: u32 = 15;
+    pub(crate) const FLUSH: u32 = 25;
     pub(crate) const INIT: u32 = 26;
     pub(crate) const READDIR: u32 = 28;
     pub(crate) const READDIRPLUS: u32 = 44;
     /// READ, WRITE, RELEASE, FSYNC, FLUSH, READDIR, RELEASEDIR, FSYNCDIR, the locks, IOCTL, POLL, FALLOCATE, READDIRPLUS,
     /// LSEEK and COPY_FILE_RANGE: these are of a file that a program has open.
     pub(crate) const OF_OPEN_FILES: [u32; 17] = [15, 16, 18, 20, 25, 28, 29, 30, 31, 32, 33, 39, 40, 43, 44, 46, 47];
+    /// LOOKUP, SYMLINK, MKNOD, MKDIR, LINK, CREATE: these answers begin with the number of a file.
+    #[cfg(test)]
+    pub(crate) const LEADING: [u32; 6] = [1, 6, 8, 9, 13, 35];
     /// FORGET, INTERRUPT and BATCH_FORGET: these have no answer.
     pub(crate) const UNANSWERED: [u32; 3] = [2, 36, 42];
 }
@@ -117,6 +126,14 @@ impl Message {
         Ok(request)
     }
 
+    /// The bytes of an answer of this length.
+    #[cfg(test)]
+    pub(crate) fn answered(&self, length: u32) -> io::Result<Vec<u8>> {
+        let mut answer = vec![0; length as usize];
+        self.memory.read_slice(&mut answer, ANSWER).map_err(io::Error::other)?;
+        Ok(answer)
+    }
+
     /// What the request is about.
     pub(crate) fn opcode(&self) -> io::Result<u32> {
         self.number(4)
@@ -145,7 +162,29 @@ impl Message {
             return Ok(length);
         }
         // What is no request at all is answered too, or the guest would wait for ever.
-        self.refuse()
+        self.refuse(Errno::IO)
+    }
+
+    /// Answers with an error.
+    pub(crate) fn refuse(&self, error: Errno) -> io::Result<u32> {
+        self.head(0, -error.raw_os_error())?;
+        Ok(ANSWER_HEADER)
+    }
+
+    /// Makes of the answer that there is no such name one that the guest's kernel believes for a while: it asks for many
+    /// names that are not there, and does so again and again.
+    pub(crate) fn believe_absent(&self, length: u32, believed: Duration) -> io::Result<u32> {
+        let said = self.memory.read_obj::<i32>(GuestAddress(ANSWER.0 + 4)).map_err(io::Error::other)?;
+        if said != -Errno::NOENT.raw_os_error() {
+            return Ok(length);
+        }
+        // A node of number zero, which is none; how long that is so.
+        let mut entry = [0; ENTRY];
+        entry[16..24].copy_from_slice(&believed.as_secs().to_ne_bytes());
+        entry[32..36].copy_from_slice(&believed.subsec_nanos().to_ne_bytes());
+        self.head(ENTRY as u32, 0)?;
+        self.put(GuestAddress(ANSWER.0 + u64::from(ANSWER_HEADER)), &entry)?;
+        Ok(ANSWER_HEADER + ENTRY as u32)
     }
 
     /// Sends an answer of this length.
@@ -165,7 +204,6 @@ impl Message {
     /// no program's descriptor is meant, the guest's kernel is told that it is stale, and looks it up anew: else a name
     /// that it remembers would lead to nothing until it forgets it.
     fn tell_stale(&self, opcode: u32, tables: Tables) -> io::Result<()> {
-        use rustix::io::Errno;
         let error = GuestAddress(ANSWER.0 + 4);
         let is = |errno: Errno, said: i32| said == -errno.raw_os_error();
         let said = self.memory.read_obj(error).map_err(io::Error::other)?;
@@ -176,12 +214,11 @@ impl Message {
         Ok(())
     }
 
-    fn refuse(&self) -> io::Result<u32> {
+    /// The header of an answer with so many bytes after it.
+    fn head(&self, length: u32, error: i32) -> io::Result<()> {
         let unique = self.memory.read_obj::<u64>(GuestAddress(REQUEST.0 + 8)).map_err(io::Error::other)?;
-        let error = -rustix::io::Errno::IO.raw_os_error();
-        let answer = [&ANSWER_HEADER.to_ne_bytes()[..], &error.to_ne_bytes(), &unique.to_ne_bytes()].concat();
-        self.put(ANSWER, &answer)?;
-        Ok(ANSWER_HEADER)
+        let length = ANSWER_HEADER + length;
+        self.put(ANSWER, &[&length.to_ne_bytes()[..], &error.to_ne_bytes(), &unique.to_ne_bytes()].concat())
     }
 
     /// virtiofsd reads as much as there is room for, whatever the request says.
