@@ -1,5 +1,6 @@
 //! The file server's process, from the first order on.
 
+use crate::calls;
 use crate::channel::Channel;
 use crate::control::{Answer, Order, Served, hear, tell};
 use rustix::process::{Resource, getrlimit};
@@ -42,6 +43,7 @@ fn answer_owner(descriptors: Vec<OwnedFd>) -> io::Result<()> {
             Order::Serve(volumes) => match open(&volumes, &mut descriptors) {
                 Ok(opened) => {
                     channels = opened;
+                    calls::allow_no_others()?;
                     channels.iter().cloned().try_for_each(Channel::start)?;
                     Answer::Serving
                 }

@@ -8,8 +8,11 @@
 //! with its owner. [`Server`] is the owner's side, [`serve`] what runs inside; what a message asks for is done by
 //! virtiofsd's library. What a volume is to a user is not known here.
 
+mod calls;
 mod channel;
 mod control;
+#[cfg(test)]
+mod hostile;
 mod inside;
 mod message;
 mod server;
