@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fcvm_e2e::{BUSYBOX, Host, Run, Started};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A directory of the host that holds something to see.
 fn tree(host: &Host, name: &str) -> PathBuf {
@@ -119,6 +121,83 @@ fn files_that_are_open_go_on_in_a_clone_and_nothing_is_written_twice() {
     assert!(written.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{written:?}");
     host.fcvm(["snapshot", "rm", "s"]).ok();
     host.assert_clean();
+}
+
+#[test]
+fn what_the_host_takes_away_is_an_error_of_its_own_and_the_volume_goes_on() {
+    let host = Host::new();
+    let (src, moved) = (tree(&host, "src"), host.path().join("moved"));
+    let small = Small::mounted(&host);
+    let busy = "while :; do echo x > /src/load; done 2> /dev/null";
+    let args = ["-v", &volume(&src, "/src"), "-v", &volume(&small.0, "/small"), BUSYBOX, "sh", "-c", busy];
+    let vm = host.start("box", &args);
+
+    // A full disk, and room again; one that the host unmounts stays the guest's.
+    vm.exec(&["dd", "if=/dev/zero", "of=/small/big", "bs=64k", "count=32"]).failed(1, "No space left on device");
+    sh(&vm, "rm /small/big && echo fits > /small/x");
+    drop(small);
+    assert_eq!(sh(&vm, "cat /small/x"), "fits");
+
+    // Rights that come and go.
+    let deep = |mode| fs::set_permissions(src.join("deep"), fs::Permissions::from_mode(mode)).unwrap();
+    let as_alice = |script: &str| host.fcvm(["exec", "-u", "alice", "box", "sh", "-c", script]);
+    as_alice("cat /src/deep/er/file").ok();
+    deep(0o700);
+    as_alice("while cat /src/deep/er/file; do :; done; exec cat /src/deep/er/file").failed(1, "Permission denied");
+    deep(0o755);
+    as_alice("until cat /src/deep/er/file; do :; done").ok();
+
+    // It is the directory that is a volume, not its name.
+    fs::rename(&src, &moved).unwrap();
+    sh(&vm, "echo there > /src/after");
+    assert_eq!(fs::read_to_string(moved.join("after")).unwrap(), "there\n");
+    fs::rename(&moved, &src).unwrap();
+
+    // The server dies under load: another one takes its place, and what is written later is the host's.
+    let first = server(&host, "box");
+    kill_process(first, Signal::KILL).unwrap();
+    sh(&vm, "until echo again > /src/again; do :; done 2> /dev/null; until cat /src/deep/er/file; do :; done");
+    assert_eq!(fs::read_to_string(src.join("again")).unwrap(), "again\n");
+    assert_ne!(server(&host, "box"), first);
+
+    // What is removed is gone, and nothing else.
+    while src.exists() {
+        let _the_container_writes_meanwhile = fs::remove_dir_all(&src);
+    }
+    vm.exec(&["touch", "/src/late"]).failed(1, "No such file or directory");
+    host.fcvm(["rm", "-f", "-t", "0", "box"]).ok();
+    host.assert_clean();
+}
+
+/// A file system of one mebibyte; unmounted when dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn mounted(host: &Host) -> Self {
+        let place = host.path().join("small");
+        fs::create_dir(&place).unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "small"]).arg(&place).status().unwrap();
+        assert!(mounted.success());
+        Self(place)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        assert!(Command::new("umount").arg("--lazy").arg(&self.0).status().is_ok_and(|status| status.success()));
+    }
+}
+
+/// The file server of a VM: the child of its owner that is this program once more.
+fn server(host: &Host, vm: &str) -> Pid {
+    let owner = host.fcvm(["inspect", "--format", "{{.Vm.OwnerPid}}", vm]).ok().text();
+    let threads = fs::read_dir(format!("/proc/{owner}/task")).unwrap().map(|thread| thread.unwrap().path());
+    let children: String = threads.map(|thread| fs::read_to_string(thread.join("children")).unwrap()).collect();
+    let is_server =
+        |pid: &&str| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.contains("__jail"));
+    let server = children.split_whitespace().find(is_server).expect("the owner has a file server");
+    Pid::from_raw(server.parse().unwrap()).unwrap()
 }
 
 #[test]
