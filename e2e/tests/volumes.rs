@@ -72,6 +72,11 @@ fn a_container_works_with_the_hosts_files_as_if_they_were_its_own() {
     as_alice(&["cat", "/src/b"]).ok();
     as_alice(&["touch", "/src/hers"]).failed(1, "Permission denied");
 
+    // What someone else writes into is nobody's identity any more.
+    sh(&vm, "echo '#!/bin/sh' > /src/rights && busybox chmod 6777 /src/rights");
+    as_alice(&["sh", "-c", "echo true >> /src/rights"]).ok();
+    assert_eq!(fs::metadata(src.join("rights")).unwrap().mode() & 0o7777, 0o777);
+
     // What is to be read only is so, and a link leads out of the volume in the guest alone.
     vm.exec(&["touch", "/fixed/x"]).failed(1, "Read-only file system");
     vm.exec(&["sh", "-c", "echo x > /etc/one"]).failed(1, "Read-only file system");

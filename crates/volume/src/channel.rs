@@ -138,13 +138,20 @@ impl Channel {
             opcode::FLUSH => return message.refuse(Errno::NOSYS),
             _ => {}
         }
-        let files = &self.files;
-        let length =
-            message.answer(self.tables, |reader, writer| files.handle_message(reader, writer, None::<&mut ()>))?;
+        // The library would do that by itself, but finds in the jail no `/proc` that tells it its capabilities.
+        let length = if message.kills_identity_bits()? {
+            fcvm_sys::thread::without_keeping_identity_bits(|| self.ask(message))??
+        } else {
+            self.ask(message)?
+        };
         if opcode == opcode::LOOKUP && !self.believed.is_zero() {
             return message.believe_absent(length, self.believed);
         }
         Ok(length)
+    }
+
+    fn ask(&self, message: &mut Message) -> io::Result<u32> {
+        message.answer(self.tables, |reader, writer| self.files.handle_message(reader, writer, None::<&mut ()>))
     }
 }
 

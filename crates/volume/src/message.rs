@@ -42,10 +42,14 @@ const WRITE: u16 = 2;
 /// What a request is about, as far as it concerns us (`fuse_opcode`).
 pub(crate) mod opcode {
     pub(crate) const LOOKUP: u32 = 1;
+    pub(crate) const SETATTR: u32 = 4;
+    pub(crate) const OPEN: u32 = 14;
     pub(crate) const READ: u32 = 15;
+    pub(crate) const WRITE: u32 = 16;
     pub(crate) const FLUSH: u32 = 25;
     pub(crate) const INIT: u32 = 26;
     pub(crate) const READDIR: u32 = 28;
+    pub(crate) const CREATE: u32 = 35;
     pub(crate) const READDIRPLUS: u32 = 44;
     /// READ, WRITE, RELEASE, FSYNC, FLUSH, READDIR, RELEASEDIR, FSYNCDIR, the locks, IOCTL, POLL, FALLOCATE, READDIRPLUS,
     /// LSEEK and COPY_FILE_RANGE: these are of a file that a program has open.
@@ -163,6 +167,20 @@ impl Message {
         }
         // What is no request at all is answered too, or the guest would wait for ever.
         self.refuse(Errno::IO)
+    }
+
+    /// Whether the guest's kernel wants the set-user-ID and set-group-ID bits of the file to go with this request, since its
+    /// user may not keep them (`FUSE_WRITE_KILL_SUIDGID`, `FUSE_OPEN_KILL_SUIDGID`, `FATTR_KILL_SUIDGID`).
+    pub(crate) fn kills_identity_bits(&self) -> io::Result<bool> {
+        let (place, flag) = match self.opcode()? {
+            opcode::SETATTR => (0, 1 << 11),
+            opcode::OPEN => (4, 1),
+            opcode::WRITE => (20, 1 << 2),
+            opcode::CREATE => (12, 1),
+            _ => return Ok(false),
+        };
+        let place = REQUEST_HEADER + place;
+        Ok(self.length >= place + 4 && self.number(u64::from(place))? & flag != 0)
     }
 
     /// Answers with an error.
