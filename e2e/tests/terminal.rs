@@ -1,6 +1,7 @@
 //! Stories of people at a terminal: theirs is as it was before, however they leave it.
 
 use fcvm_e2e::{BUSYBOX, DEBIAN, Host, Started, Terminal, sha256};
+use std::io::{BufRead, BufReader, Read, Write};
 
 const DETACH: &str = "\x10\x11";
 
@@ -94,6 +95,52 @@ fn a_shell_that_was_left_alone_is_come_back_to_after_a_snapshot_and_in_its_copie
         host.fcvm(["rm", vm]).ok();
     }
     host.fcvm(["snapshot", "rm", "left"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_nobody_and_goes_on_where_the_container_is() {
+    /// More than waits for a client, on the way to it too.
+    const BYTES: usize = 4_000_000;
+    let host = Host::new();
+    let script = format!(
+        "while read word && test $word != go; do echo $word; done; \
+         yes 0123456789 | head -c {BYTES}; echo; echo all written; read end; echo last words"
+    );
+    host.start("box", &["-i", BUSYBOX, "sh", "-c", &script]);
+    let (slow, slow_shown) = Started::streaming(host.command(["attach", "--no-stdin", "box"]));
+    let (mut quick, quick_shown) = Started::streaming(host.command(["attach", "box"]));
+    let (mut slow_shown, mut quick_shown) = (BufReader::new(slow_shown), BufReader::new(quick_shown));
+    let mut line = String::new();
+    // Until both are there.
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| slow_shown.read_line(&mut String::new()).unwrap());
+        while !first.is_finished() {
+            quick.stdin().write_all(b"here\n").unwrap();
+            quick_shown.read_line(&mut line).unwrap();
+        }
+    });
+    slow.signal(19);
+    assert_eq!(u32::try_from(host.await_stopped().pid), Ok(slow.pid()));
+    quick.stdin().write_all(b"go\n").unwrap();
+    while !line.ends_with("\nall written\n") {
+        assert_ne!(quick_shown.read_line(&mut line).unwrap(), 0, "the other client ended");
+    }
+
+    slow.signal(18);
+    quick.stdin().write_all(b"end\n").unwrap();
+    let mut rest = String::new();
+    slow_shown.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("\nall written\nlast words\n"), "{:?}", &rest[rest.len().saturating_sub(200)..]);
+    quick.finish().ok();
+    let told = slow.finish().ok().stderr;
+    let number = |line: &str| line.strip_prefix("[fcvm: ")?.split(' ').next()?.parse::<usize>().ok();
+    let left_out: usize = told.lines().filter_map(number).sum();
+    assert!(left_out > 0, "{told:?}");
+    let log = host.fcvm(["logs", "box"]).ok().stdout.len();
+    let least = BYTES + "\nall written\nlast words\n".len();
+    assert!((least..=log).contains(&(rest.len() + left_out)), "{} + {left_out} of {log}", rest.len());
+    host.fcvm(["rm", "box"]).ok();
     host.assert_clean();
 }
 

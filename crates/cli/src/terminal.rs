@@ -5,7 +5,7 @@ use crate::error::Failure;
 use crate::stdio::Signals;
 use fcvm_proto::message::TerminalSize;
 use rustix::process::Signal;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -29,14 +29,27 @@ impl Raw {
 
     /// Makes it raw once more: a shell that had stopped this program has its own mode there.
     pub(crate) fn again(&self) -> io::Result<()> {
+        if !is_ours() {
+            return Ok(());
+        }
         let mut raw = self.before.clone();
         raw.make_raw();
         Ok(tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw)?)
     }
 }
 
+/// Whether the terminal is ours to change: the kernel stops a program in the background that does, and a shell that has
+/// put it there has the terminal as it wants it.
+fn is_ours() -> bool {
+    // One that controls nobody stops nobody.
+    tcgetpgrp(rustix::stdio::stdin()).map_or(true, |group| group == rustix::process::getpgrp())
+}
+
 impl Drop for Raw {
     fn drop(&mut self) {
+        if !is_ours() {
+            return;
+        }
         if let Err(error) = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.before) {
             tracing::debug!(%error, "the terminal is gone");
         }

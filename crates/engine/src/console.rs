@@ -1,8 +1,8 @@
 //! The container's streams and everyone who is at them from another process: what it writes goes to each, what any of
 //! them types goes to it.
 //!
-//! Nobody who reads slowly holds up the container: what does not fit a client's queue is left out there, and the client
-//! is told how much that was. The log has all of it.
+//! Nobody who reads slowly holds up the container: of what does not fit a client's queue the oldest is left out there, so
+//! that who looks up sees how things are now, and the client is told how much that was. The log has all of it.
 
 use crate::Output;
 use bytes::Bytes;
@@ -173,10 +173,10 @@ struct Client {
 
 #[derive(Debug, Default)]
 struct Queue {
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<(Lane, Bytes)>,
     /// Bytes in `pieces`.
     held: usize,
-    /// Bytes that were left out since the last piece.
+    /// Bytes that were left out just before the first of them.
     left_out: u64,
     end: Option<ProcessEvent>,
 }
@@ -232,34 +232,31 @@ impl Client {
 }
 
 impl Queue {
-    /// Takes a piece if there is room. Once something was left out, half of the queue has to be free again: a client hears
-    /// of few large holes, not of many small ones.
+    /// Takes a piece. If there is no room, the older half makes some: a client hears of few large holes, not of many small
+    /// ones.
     fn push(&mut self, lane: Lane, bytes: &Bytes) {
-        let room = if self.left_out > 0 { QUEUE / 2 } else { QUEUE };
-        if self.held + bytes.len() > room {
-            self.left_out += bytes.len() as u64;
-            return;
+        if self.held + bytes.len() > QUEUE {
+            while self.held > QUEUE / 2 {
+                let Some((_, oldest)) = self.take() else { break };
+                self.left_out += oldest.len() as u64;
+            }
         }
-        self.note_left_out();
         self.held += bytes.len();
-        self.pieces.push_back(Piece::Written(lane, bytes.clone()));
+        self.pieces.push_back((lane, bytes.clone()));
     }
 
     fn pop(&mut self) -> Option<Piece> {
-        if self.pieces.is_empty() {
-            self.note_left_out();
+        if self.left_out > 0 {
+            return Some(Piece::LeftOut(std::mem::take(&mut self.left_out)));
         }
-        let piece = self.pieces.pop_front();
-        if let Some(Piece::Written(_, bytes)) = &piece {
-            self.held -= bytes.len();
-        }
-        piece.or_else(|| self.end.take().map(Piece::Ended))
+        let written = self.take().map(|(lane, bytes)| Piece::Written(lane, bytes));
+        written.or_else(|| self.end.take().map(Piece::Ended))
     }
 
-    fn note_left_out(&mut self) {
-        if self.left_out > 0 {
-            self.pieces.push_back(Piece::LeftOut(std::mem::take(&mut self.left_out)));
-        }
+    fn take(&mut self) -> Option<(Lane, Bytes)> {
+        let piece = self.pieces.pop_front()?;
+        self.held -= piece.1.len();
+        Some(piece)
     }
 }
 
@@ -289,26 +286,29 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_client_is_told_once_how_much_it_has_missed_and_where() {
+    fn a_slow_client_is_told_once_how_much_it_has_missed_and_where_and_sees_what_is_new() {
         let mut queue = Queue::default();
         for _ in 0..4 {
-            queue.push(Lane::Data, &bytes(QUEUE / 2));
+            queue.push(Lane::Data, &bytes(QUEUE / 4));
         }
-        assert_eq!(queue.held, QUEUE);
-        assert_eq!(queue.pop(), Some(Piece::Written(Lane::Data, bytes(QUEUE / 2))));
-        queue.push(Lane::Data, &bytes(1));
-        assert_eq!(queue.pop(), Some(Piece::Written(Lane::Data, bytes(QUEUE / 2))));
         queue.push(Lane::Data, &bytes(7));
-        assert_eq!(queue.pop(), Some(Piece::LeftOut(QUEUE as u64 + 1)));
+        assert_eq!(queue.held, QUEUE / 2 + 7);
+        assert_eq!(queue.pop(), Some(Piece::LeftOut(QUEUE as u64 / 2)));
+        for _ in 0..2 {
+            assert_eq!(queue.pop(), Some(Piece::Written(Lane::Data, bytes(QUEUE / 4))));
+        }
         assert_eq!(queue.pop(), Some(Piece::Written(Lane::Data, bytes(7))));
+        assert_eq!((queue.pop(), queue.held), (None, 0));
     }
 
     #[test]
-    fn what_was_left_out_at_the_end_is_told_before_the_end() {
+    fn what_comes_last_is_told_whole_before_the_end() {
         let mut queue = Queue::default();
-        queue.push(Lane::Data, &bytes(QUEUE + 1));
+        queue.push(Lane::Data, &bytes(QUEUE));
+        queue.push(Lane::Data, &bytes(3));
         queue.end = Some(ProcessEvent::OutOfMemory);
-        assert_eq!(queue.pop(), Some(Piece::LeftOut(QUEUE as u64 + 1)));
+        assert_eq!(queue.pop(), Some(Piece::LeftOut(QUEUE as u64)));
+        assert_eq!(queue.pop(), Some(Piece::Written(Lane::Data, bytes(3))));
         assert_eq!(queue.pop(), Some(Piece::Ended(ProcessEvent::OutOfMemory)));
     }
 }
