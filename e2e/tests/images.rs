@@ -104,6 +104,15 @@ fn a_registry_with_a_password_wants_the_right_one() {
     host.fcvm(["pull", "-q", "--creds", "alice:wrong", &name]).failed(125, "denied access");
     assert_eq!(run(&registry.log_in()).ok().text(), "secret");
     host.fcvm(["rmi", &name]).ok();
+    let auth_file = registry.log_in();
+    let auth_file = ["--authfile", auth_file.to_str().unwrap()];
+    host.fcvm([&["create", "--name", "box", "--tls-verify=true"], &auth_file[..], &[&name]].concat()).failed(125, "");
+    host.fcvm(["create", "--name", "box", "--authfile", "/no/such/file", &name]).failed(125, "read --authfile");
+    host.fcvm(["create", "--platform", "linux/s390x", &name]).failed(125, "a VM has its host's processor");
+    let platform = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+    host.fcvm([&["create", "--name", "box", "-q", "--platform", &platform], &auth_file[..], &[&name]].concat()).ok();
+    host.fcvm(["rm", "box"]).ok();
+    host.fcvm(["rmi", &name]).ok();
     host.fcvm(["pull", "-q", "--creds", &format!("{USER}:{PASSWORD}"), &name]).ok();
     host.assert_clean();
 }

@@ -1,7 +1,7 @@
 //! Stories of a VM's life: background, logs, stop, kill, wait, and what is left when someone is killed.
 
 use fcvm_e2e::{BUSYBOX, Host, Started};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 
 #[test]
 fn a_vm_in_the_background_is_listed_logged_stopped_and_removed() {
@@ -50,6 +50,31 @@ fn logs_are_followed_to_the_end() {
     assert_eq!(host.fcvm(["logs", "--tail", "1", "box"]).ok().text(), "3");
     let stamped = host.fcvm(["logs", "-t", "--tail", "1", "box"]).ok().text();
     assert!(stamped.ends_with(" 3") && stamped.starts_with("20"), "{stamped}");
+}
+
+#[test]
+fn logs_of_several_are_followed_together() {
+    let host = Host::new();
+    let script = "echo up; while ! test -e /go; do sleep 0.1; done; echo end";
+    for vm in ["one", "two"] {
+        host.start(vm, &[BUSYBOX, "sh", "-c", script]);
+    }
+    let (logs, stdout) = Started::streaming(host.command(["logs", "-f", "--names", "one", "two"]));
+    let mut lines = BufReader::new(stdout).lines().map(Result::unwrap);
+    let mut next = |number| {
+        let mut lines: Vec<String> = lines.by_ref().take(number).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(next(2), ["one up", "two up"]);
+    // The second goes on while the first has nothing to say.
+    host.vm("two").exec(&["touch", "/go"]).ok();
+    assert_eq!(next(1), ["two end"]);
+    host.vm("one").exec(&["touch", "/go"]).ok();
+    assert_eq!(next(2), ["one end"]);
+    logs.finish().ok();
+    host.fcvm(["rm", "-f", "one", "two"]).ok();
+    host.assert_clean();
 }
 
 #[test]

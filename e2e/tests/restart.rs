@@ -73,6 +73,64 @@ fn a_vm_that_is_created_starts_when_it_is_told_to() {
 }
 
 #[test]
+fn one_is_at_a_container_from_its_start_in_each_of_its_lives() {
+    let host = Host::new();
+    // What is typed goes on to the next life, and so does the end of it.
+    let script = "read line && echo got $line || echo no more; exit 4";
+    let lives = ["run", "-i", "--name", "box", "--restart", "on-failure:2", BUSYBOX, "sh", "-c", script];
+    let run = host.fcvm_with(lives, b"one\n".to_vec());
+    assert_eq!((run.code, run.text().as_str()), (4, "got one\nno more\nno more"));
+
+    host.fcvm(["create", "-i", "--name", "typed", BUSYBOX, "sh", "-c", "read line; echo got $line; exit 5"]).ok();
+    let at = host.fcvm_with(["start", "-ai", "typed"], b"word\n".to_vec());
+    assert_eq!((at.code, at.text().as_str()), (5, "got word"));
+    let again = host.fcvm_with(["start", "-a", "typed"], b"another\n".to_vec());
+    assert_eq!((again.code, again.text().as_str()), (5, "got another"));
+    host.fcvm(["start", "-a", "typed", "box"]).failed(125, "one VM");
+
+    let wait = "trap 'echo heard; exit 9' USR1; echo up; while :; do sleep 0.1; done";
+    host.fcvm(["create", "--name", "deaf", BUSYBOX, "sh", "-c", wait]).ok();
+    let (client, stdout) = Started::streaming(host.command(["start", "--attach", "deaf"]));
+    let mut lines = BufReader::new(stdout).lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("up"));
+    client.signal(10);
+    assert_eq!(lines.next().as_deref(), Some("heard"));
+    assert_eq!(client.finish().code, 9);
+    host.fcvm(["create", "--name", "none", BUSYBOX, "nothing-like-that"]).ok();
+    host.fcvm(["start", "-a", "none"]).failed(127, "nothing-like-that");
+
+    let only = ["run", "--rm", "-i", "-a", "stdin", BUSYBOX, "sh", "-c", "cat; echo err >&2; exit 6"];
+    let only = host.fcvm_with(only, b"unseen\n".to_vec());
+    assert_eq!((only.code, only.stderr.as_str(), only.stdout.len()), (6, "", 65));
+    host.fcvm(["rm", "-a"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn a_clone_is_restarted_as_the_policy_of_its_source_says() {
+    let host = Host::new();
+    let script = "echo life >> /lives; trap 'exit 3' USR1; echo up; while :; do sleep 0.1; done";
+    host.start("box", &["--restart", "on-failure:1", BUSYBOX, "sh", "-c", script]);
+    host.vm("box").exec(&["sh", "-c", "until test -s /lives; do :; done"]).ok();
+    host.fcvm(["snapshot", "create", "box", "--tag", "one"]).ok();
+    host.fcvm(["snapshot", "run", "one", "-d", "--name", "copy"]).ok();
+    assert_eq!(inspected(&host, "copy", "HostConfig.RestartPolicy"), "map[MaximumRetryCount:1 Name:on-failure]");
+    host.fcvm(["kill", "-s", "USR1", "copy"]).ok();
+    let (logs, stdout) = Started::streaming(host.command(["logs", "-f", "copy"]));
+    let mut lines = BufReader::new(stdout).lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("up"));
+    assert_eq!(host.vm("copy").exec(&["wc", "-l", "/lives"]).ok().text(), "2 /lives");
+    host.fcvm(["kill", "-s", "USR1", "copy"]).ok();
+    assert_eq!(host.fcvm(["wait", "copy"]).ok().text(), "3");
+    assert_eq!(logs.finish().code, 0);
+    host.fcvm(["snapshot", "run", "one", "-d", "--rm", "--name", "gone"]).ok();
+    assert_eq!(inspected(&host, "gone", "HostConfig.RestartPolicy"), "map[MaximumRetryCount:0 Name:no]");
+    host.fcvm(["rm", "-f", "-t", "0", "box", "copy", "gone"]).ok();
+    host.fcvm(["snapshot", "rm", "one"]).ok();
+    host.assert_clean();
+}
+
+#[test]
 fn a_container_that_crashes_is_restarted_as_its_policy_says() {
     let host = Host::new();
     let crash = "echo life >> /lives; echo $(wc -l < /lives); exit 3";

@@ -42,6 +42,8 @@ pub(crate) struct Shown {
 impl Shown {
     /// Both.
     pub(crate) const ALL: Self = Self { stdout: true, stderr: true };
+    /// Neither: who is at the process is told its id, as in podman.
+    pub(crate) const NOTHING: Self = Self { stdout: false, stderr: false };
 }
 
 /// Whether signals are passed on to the process in the guest.

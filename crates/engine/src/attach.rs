@@ -4,7 +4,7 @@ use crate::console::Streams;
 use crate::control::{Client, Command};
 use crate::ops::{connect, done, follow, until_free};
 use crate::run::put;
-use crate::{Attachment, Engine, Error, ExecOutcome, Input};
+use crate::{Attachment, Engine, Error, ExecOutcome, Input, Output};
 use fcvm_link::{Sender, Stream};
 use fcvm_spec::Signal;
 use fcvm_store::VmDir;
@@ -35,17 +35,29 @@ impl Attached {
         let (sender, receiver) = stream.split();
         let Attachment { input, output, signals } = attachment;
         let outcome = tokio::select! {
-            outcome = follow(receiver, output) => outcome?,
+            outcome = follow(receiver, output.clone()) => outcome,
             () = type_in(&sender, input) => return Ok(ExecOutcome::Detached),
             () = pass_on(&client, signals) => unreachable!("it waits for more"),
         };
         // The owner waits for this client to go.
         drop((sender, client));
-        if outcome != ExecOutcome::Unread {
-            until_free(&dir).await?;
+        match outcome {
+            Err(Error::Lost) => ended_before(&dir, output).await,
+            Ok(ExecOutcome::Unread) => Ok(ExecOutcome::Unread),
+            outcome => until_free(&dir).await.and(outcome),
         }
-        Ok(outcome)
     }
+}
+
+/// The end for a client that read so late that nobody waited for it any more: as the record has it, if it has.
+async fn ended_before(dir: &VmDir, output: Option<mpsc::Sender<Output>>) -> Result<ExecOutcome, Error> {
+    until_free(dir).await?;
+    let ended = dir.record()?.ended.ok_or(Error::Lost)?;
+    if let Some(output) = output {
+        let notice = "\r\n[fcvm: what was written last was left out here; fcvm logs has it]\r\n";
+        let _nobody_reads = output.send(Output::Stderr(notice.into())).await;
+    }
+    Ok(ExecOutcome::Exited(ended.code))
 }
 
 /// Sends what is typed; ends when the container is left alone.

@@ -4,14 +4,15 @@
 //! Nobody who reads slowly holds up the container: of what does not fit a client's queue the oldest is left out there, so
 //! that who looks up sees how things are now, and the client is told how much that was. The log has all of it.
 
-use crate::Output;
+use crate::run::put;
+use crate::{Input, Output};
 use bytes::Bytes;
 use fcvm_link::{Lane, Receiver, Sender, Stream, StreamError};
 use fcvm_proto::message::{ProcessEvent, ProcessMessage};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// How many bytes wait for one client at most.
 const QUEUE: usize = 1 << 20;
@@ -69,6 +70,28 @@ impl Console {
     pub(crate) fn connect(&self, container: Arc<Sender>) {
         self.crowd().end = None;
         self.0.container.send_replace(Some(container));
+    }
+
+    /// Carries what comes to whichever container runs: what came between two is the next one's, and the end of all is told
+    /// to every further one.
+    pub(crate) async fn feed(self, input: Option<mpsc::Receiver<Input>>) {
+        let Some(mut input) = input else { return };
+        let mut containers = self.0.container.subscribe();
+        loop {
+            // It cannot fail: the sender is in `self`.
+            let Ok(container) = containers.wait_for(Option::is_some).await.map(|container| container.clone()) else {
+                return;
+            };
+            let Some(container) = container else { continue };
+            tokio::select! {
+                biased;
+                () = container.closed() => {}
+                () = carry_on(&container, &mut input) => {}
+            }
+            if containers.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Shows what the container wrote.
@@ -136,6 +159,17 @@ impl Console {
     fn crowd(&self) -> MutexGuard<'_, Crowd> {
         self.0.crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Carries what comes to one container, and then its end.
+async fn carry_on(container: &Sender, input: &mut mpsc::Receiver<Input>) {
+    while let Some(piece) = input.recv().await {
+        if put(container, piece).await.is_err() {
+            return;
+        }
+    }
+    let _sent = put(container, Input::End).await;
+    container.closed().await;
 }
 
 /// Signals do not come this way: they would wait behind input.

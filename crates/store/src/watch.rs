@@ -32,16 +32,27 @@ impl Watch {
 
     /// Waits until something changed since the last wait, so long at most if there is a limit. Blocks.
     pub fn wait(&self, limit: Option<Duration>) -> Result<(), Error> {
+        Self::wait_for_any(&[self], limit)
+    }
+
+    /// The same for several, of which one is enough.
+    pub fn wait_for_any(watches: &[&Self], limit: Option<Duration>) -> Result<(), Error> {
         let limit = limit.map(|limit| Timespec::try_from(limit).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }));
+        let mut polled: Vec<PollFd<'_>> =
+            watches.iter().map(|watch| PollFd::new(&watch.changes, PollFlags::IN)).collect();
         let mut buffer = [0; 4096];
-        let waited = match rustix::event::poll(&mut [PollFd::new(&self.changes, PollFlags::IN)], limit.as_ref()) {
-            Ok(0) => Ok(0),
-            Ok(_) => rustix::io::read(&self.changes, &mut buffer),
-            Err(error) => Err(error),
-        };
-        match waited {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(Error::file("watch", &self.dir)(error.into())),
+        let waited = rustix::event::poll(&mut polled, limit.as_ref());
+        for (watch, polled) in watches.iter().zip(&polled) {
+            let read = match waited {
+                Ok(_) if polled.revents().is_empty() => continue,
+                Ok(_) => rustix::io::read(&watch.changes, &mut buffer),
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::file("watch", &watch.dir)(error.into())),
+            }
         }
+        Ok(())
     }
 }

@@ -162,6 +162,7 @@ const DIFFERENT: &[(&[&str], &str, &str)] = &[
     (&["run"], "--memory", "the machine has as much, and what its kernel needs"),
     (&["run"], "--network", "`rootless` or `none`: every VM has a network of its own"),
     (&["run", "exec"], "--privileged", "all capabilities, and the guest's devices; none of the host"),
+    (&["run"], "--platform", "only one that the host's processor runs by itself"),
     (&["run"], "--rootfs", "the directory is copied into a disk, not shared"),
     (&["run"], "--ulimit", "the defaults are the guest's own"),
     (&["ps"], "--format", "`{{.State}}` is the bare state; podman 4.3 gives what `{{.Status}}` gives"),

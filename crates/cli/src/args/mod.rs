@@ -8,6 +8,7 @@ mod machine;
 mod metadata;
 mod mounts;
 mod podman;
+mod registry;
 mod run;
 mod snapshot;
 mod streams;
@@ -26,6 +27,7 @@ pub(crate) use podman::{
     KillArgs, ListArgs, LoadArgs, LogsArgs, PodmanVerb, PortArgs, PrepareArgs, PruneVmsArgs, PullArgs, RestartArgs,
     RmArgs, RmiArgs, Sort, StartArgs, StopArgs, UpdateArgs, WaitArgs, WaitCondition, Which,
 };
+pub(crate) use registry::{RegistryArgs, SourceArgs};
 pub(crate) use run::{Place, RunArgs, RunPlan, fresh};
 pub(crate) use snapshot::{
     AsJson, ChildArgs, CloneArgs, CreateArgs, DiffArgs, ForkArgs, ListSnapshotsArgs, RemoveSnapshotsArgs, SnapshotVerb,

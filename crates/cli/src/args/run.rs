@@ -4,6 +4,7 @@ use super::environment::environment;
 use super::health::HealthArgs;
 use super::machine::{MachineArgs, choice};
 use super::mounts::Mounts;
+use super::registry::SourceArgs;
 use super::streams::{StreamArgs, Streams};
 use super::words::split_words;
 use crate::config::Config;
@@ -33,7 +34,7 @@ pub(crate) struct RunArgs {
     rm: bool,
     #[command(flatten)]
     streams: StreamArgs,
-    /// Show only this: stdout, stderr; stdin is carried with --interactive
+    /// Show only this: stdout, stderr; with stdin alone its id; stdin is carried with --interactive
     #[arg(short, long, value_name = "STREAM")]
     attach: Vec<String>,
     /// Set a variable: KEY=VALUE, or KEY for its value here
@@ -56,6 +57,8 @@ pub(crate) struct RunArgs {
     hostname: Option<String>,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    source: SourceArgs,
     /// When to ask the registry: always, missing, never, newer
     #[arg(long, default_value = "missing")]
     pull: String,
@@ -156,6 +159,8 @@ pub(crate) struct RunArgs {
 #[derive(Debug)]
 pub(crate) struct RunPlan {
     pub(crate) request: RunRequest,
+    /// Where the image is fetched from, if it is.
+    pub(crate) source: SourceArgs,
     pub(crate) place: Place,
     pub(crate) seat: Seat,
     pub(crate) cidfile: Option<PathBuf>,
@@ -220,6 +225,7 @@ impl RunArgs {
         };
         Ok(RunPlan {
             request,
+            source: self.source,
             place: match (self.streams.detach, streams.tty) {
                 (true, _) => Place::Background,
                 (false, true) => Place::Attended,

@@ -1,7 +1,7 @@
 //! `healthcheck` and `prepare`.
 
 use super::block_on;
-use super::run::Observer;
+use super::run::{Observer, fetch_image};
 use crate::args::{PrepareArgs, RunPlan};
 use crate::config::Config;
 use crate::error::Failure;
@@ -31,10 +31,12 @@ pub(super) fn check(vm: &str, data_dir: &Path) -> Result<ExitCode, Failure> {
 /// Makes sure that there is a snapshot of an image's container once it is well.
 pub(super) fn prepare(args: PrepareArgs, config: &Config, data_dir: &Path) -> Result<ExitCode, Failure> {
     let how = Preparation { tag: args.tag.as_ref().map(|tag| tag.parse()).transpose()?, force: args.force };
-    let RunPlan { request, show, seat, .. } = args.run.plan(config)?;
+    let mut plan = args.run.plan(config)?;
     let settings = settings::settings(data_dir)?;
     settings::require_agent(&settings)?;
     let engine = Engine::open(settings)?;
+    fetch_image(&engine, &mut plan)?;
+    let RunPlan { request, show, seat, .. } = plan;
     let observer = Observer { display: Display::new(show), cidfile: None };
     let prepared = block_on(async {
         let (mut attachment, _writer) = stdio::attach(&seat)?;

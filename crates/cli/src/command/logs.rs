@@ -11,14 +11,12 @@ use std::path::Path;
 
 pub(super) fn logs(args: &LogsArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
-    if args.follow && args.names.len() > 1 {
-        return Err(Failure::new("--follow takes one VM"));
-    }
     let filter = Filter {
         since: args.since.as_deref().map(moment).transpose()?,
         until: args.until.as_deref().map(moment).transpose()?,
         tail: tail(&args.tail)?,
     };
+    let mut read = Vec::new();
     for name in &args.names {
         let vm = engine.store().find_vm(name)?;
         // As podman tells several apart: by id, or by name if that is asked for.
@@ -27,17 +25,26 @@ pub(super) fn logs(args: &LogsArgs, data_dir: &Path) -> Result<(), Failure> {
             (_, true) => format!("{} ", vm.record()?.spec.name),
             (_, false) => format!("{} ", vm.id().short()),
         };
-        let mut reader = LogReader::open(vm.path(), filter)?;
-        let style = Style { prefix, timestamps: args.timestamps };
-        let written = if args.follow { follow(&vm, &mut reader, &style) } else { copy(&mut reader, &style) };
-        match written {
-            Err(Ended::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(Ended::Output(error)) => return Err(error.into()),
-            Err(Ended::Log(error)) => return Err(error.into()),
-            Ok(()) => {}
-        }
+        let reader = LogReader::open(vm.path(), filter)?;
+        read.push(Read { vm, reader, style: Style { prefix, timestamps: args.timestamps } });
     }
-    Ok(())
+    let written = match args.follow {
+        true => follow(read),
+        false => read.iter_mut().try_for_each(Read::copy),
+    };
+    match written {
+        Err(Ended::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(Ended::Output(error)) => Err(error.into()),
+        Err(Ended::Log(error)) => Err(error.into()),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// A log that is being read.
+struct Read {
+    vm: VmDir,
+    reader: LogReader,
+    style: Style,
 }
 
 /// What stands before a line.
@@ -57,22 +64,29 @@ impl From<fcvm_store::Error> for Ended {
     }
 }
 
-fn copy(reader: &mut LogReader, style: &Style) -> Result<(), Ended> {
-    while let Some(entry) = reader.read_entry()? {
-        write(&entry, style).map_err(Ended::Output)?;
+impl Read {
+    fn copy(&mut self) -> Result<(), Ended> {
+        while let Some(entry) = self.reader.read_entry()? {
+            write(&entry, &self.style).map_err(Ended::Output)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
-/// Copies until the VM has ended. Whether it lives is asked before reading, so that its last words are not missed.
-fn follow(vm: &VmDir, reader: &mut LogReader, style: &Style) -> Result<(), Ended> {
+/// Copies until every VM has ended. Whether one lives is asked before reading, so that its last words are not missed.
+fn follow(mut read: Vec<Read>) -> Result<(), Ended> {
     loop {
-        let live = vm.is_owned();
-        copy(reader, style)?;
-        if !live {
+        let mut live = Vec::new();
+        for mut one in read {
+            let is_live = one.vm.is_owned();
+            one.copy()?;
+            live.extend(is_live.then_some(one));
+        }
+        if live.is_empty() {
             return Ok(());
         }
-        reader.wait()?;
+        LogReader::wait_for_any(live.iter().map(|one| &one.reader))?;
+        read = live;
     }
 }
 

@@ -8,7 +8,7 @@ use super::block_on;
 use crate::error::Failure;
 use crate::ui::progress::{Display, Show};
 use crate::{settings, stdio};
-use fcvm_engine::{Engine, RunObserver, RunRequest};
+use fcvm_engine::{Attendance, Engine, RunObserver, RunRequest};
 use fcvm_spec::VmId;
 use fcvm_store::{FailPoint, VmRecord};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -49,7 +49,7 @@ enum Order {
     /// To run a new VM.
     Run(Box<RunRequest>),
     /// To start one that is there.
-    Start(VmId),
+    Start(VmId, Attendance),
 }
 
 /// Runs a new VM in the background; returns its id once its container runs.
@@ -59,7 +59,12 @@ pub(super) fn run(request: &RunRequest, engine: &Engine) -> Result<String, Failu
 
 /// Starts a VM that is there in the background; returns once its container runs.
 pub(super) fn start(vm: &VmId, engine: &Engine) -> Result<(), Failure> {
-    give(&Order::Start(vm.clone()), engine)?.await_started().map(drop)
+    begin_start(vm, Attendance::Owner, engine)?.await_started().map(drop)
+}
+
+/// Begins to start a VM that is there in the background.
+pub(super) fn begin_start(vm: &VmId, attendance: Attendance, engine: &Engine) -> Result<Starting, Failure> {
+    give(&Order::Start(vm.clone(), attendance), engine)
 }
 
 /// Begins to run a new VM in the background.
@@ -169,7 +174,7 @@ fn obey(data_dir: &Path, reporter: &Reporter) -> Result<ExitCode, Failure> {
         let attachment = stdio::detached(stdio::forward()?);
         let outcome = match order {
             Order::Run(request) => engine.run(*request, attachment, reporter).await,
-            Order::Start(vm) => engine.start(vm.as_str(), attachment, reporter).await,
+            Order::Start(vm, attendance) => engine.start(vm.as_str(), attendance, attachment, reporter).await,
         };
         Ok::<_, Failure>(outcome)
     })???;

@@ -4,11 +4,12 @@ use super::{attach, block_on, exec, owner};
 use crate::args::{Place, RunArgs, RunPlan};
 use crate::config::Config;
 use crate::error::Failure;
-use crate::stdio;
+use crate::stdio::{self, Shown};
 use crate::ui::progress::Display;
 use crate::{settings, ui};
 use fcvm_engine::{Engine, RunObserver};
 use fcvm_image::PullPolicy;
+use fcvm_spec::VmId;
 use fcvm_store::{FailPoint, VmRecord};
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,7 +21,7 @@ pub(super) fn create(args: RunArgs, config: &Config, data_dir: &Path) -> Result<
     let plan = args.plan(config)?;
     let cidfile = plan.cidfile.as_deref().map(CidFile::create).transpose()?;
     let engine = settings::engine(data_dir)?;
-    let created = engine.create(plan.request, &Display::new(plan.show));
+    let created = make(plan, &engine);
     match (created, cidfile) {
         (Ok(id), cidfile) => {
             cidfile.map_or(Ok(()), |cidfile| cidfile.write(id.as_str()))?;
@@ -29,9 +30,14 @@ pub(super) fn create(args: RunArgs, config: &Config, data_dir: &Path) -> Result<
         }
         (Err(error), cidfile) => {
             cidfile.into_iter().for_each(CidFile::remove);
-            Err(error.into())
+            Err(error)
         }
     }
+}
+
+fn make(mut plan: RunPlan, engine: &Engine) -> Result<VmId, Failure> {
+    fetch_image(engine, &mut plan)?;
+    Ok(engine.create(plan.request, &Display::new(plan.show))?)
 }
 
 /// Runs a container in a new VM.
@@ -60,6 +66,7 @@ fn run_plan(mut plan: RunPlan, data_dir: &Path, cidfile: Option<&CidFile>) -> Re
 }
 
 pub(super) fn foreground(engine: &Engine, plan: RunPlan, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
+    let id = plan.request.spec.id.to_string();
     let observer = Observer { display: Display::new(plan.show), cidfile };
     let (outcome, writer) = block_on(async {
         let (attachment, writer) = stdio::attach(&plan.seat)?;
@@ -68,6 +75,9 @@ pub(super) fn foreground(engine: &Engine, plan: RunPlan, cidfile: Option<&CidFil
     })??;
     let written = writer.finish();
     let outcome = outcome?;
+    if plan.seat.shown == Shown::NOTHING {
+        ui::say(&id);
+    }
     if let Some(reason) = outcome.reason.filter(|_| written.is_ok()) {
         return Err(Failure::with_code(outcome.code, reason));
     }
@@ -92,17 +102,16 @@ fn background(engine: &Engine, plan: &RunPlan, cidfile: Option<&CidFile>) -> Res
 
 /// Runs it with an owner of its own and this process at its terminal, which it can leave alone and come back to.
 fn attended(engine: &Engine, plan: &RunPlan, cidfile: Option<&CidFile>) -> Result<ExitCode, Failure> {
-    let mut starting = owner::begin(&plan.request, engine)?;
-    starting.await_listening()?;
+    let starting = owner::begin(&plan.request, engine)?;
     block_on(async {
-        let attached = engine.attach(plan.request.spec.id.as_str(), plan.seat.streams()).await;
-        // What the owner says of a start that failed is more than that it is gone.
-        let started = tokio::task::spawn_blocking(move || starting.await_started()).await;
-        let id = started.expect("waiting for a program does not panic")?;
+        let (id, attached) = attach::join(plan.request.spec.id.as_str(), starting, &plan.seat, engine).await?;
         if let Some(cidfile) = cidfile {
             cidfile.write(&id)?;
         }
-        let (outcome, written) = attach::sit(attached?, plan.seat.clone()).await?;
+        let (outcome, written) = attach::sit(attached, plan.seat.clone()).await?;
+        if plan.seat.shown == Shown::NOTHING {
+            ui::say(&id);
+        }
         exec::ended(outcome, &written)
     })?
 }
@@ -111,9 +120,17 @@ fn attended(engine: &Engine, plan: &RunPlan, cidfile: Option<&CidFile>) -> Resul
 /// finds the image in place.
 fn fetch(engine: &Engine, plan: &mut RunPlan) -> Result<(), Failure> {
     engine.check_set_up(&plan.request.spec)?;
-    engine.ensure_image(&plan.request.spec, plan.request.pull, &Display::new(plan.show))?;
-    plan.request.pull = PullPolicy::Missing;
+    fetch_image(engine, plan)?;
     Ok(engine.reach(FailPoint::Fetched)?)
+}
+
+/// Has the image in place.
+pub(super) fn fetch_image(engine: &Engine, plan: &mut RunPlan) -> Result<(), Failure> {
+    let mut options = engine.pull_options(plan.request.pull);
+    plan.source.apply(&mut options)?;
+    engine.ensure_image(&plan.request.spec, &options, &Display::new(plan.show))?;
+    plan.request.pull = PullPolicy::Missing;
+    Ok(())
 }
 
 /// Shows progress, and writes the id where it was asked for.

@@ -1,7 +1,7 @@
 //! Verbs on VMs that exist: start, restart, stop, kill, rm, wait, port. Each goes on after one that failed and says all that did.
 
 use super::which::{Every, which};
-use super::{block_on, owner};
+use super::{attach, block_on, owner};
 use crate::args::{
     KillArgs, PortArgs, PruneVmsArgs, RestartArgs, RmArgs, StartArgs, StopArgs, UpdateArgs, WaitArgs, WaitCondition,
     Which, cpu_milli,
@@ -16,11 +16,17 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Starts each in the background, by an owner of its own. One that runs is no error, as in podman.
+/// Starts each in the background, by an owner of its own, or one of them with this program at it. One that runs is no error, as in podman.
 pub(super) fn start(args: StartArgs, data_dir: &Path) -> Result<ExitCode, Failure> {
     let engine = settings::engine(data_dir)?;
+    let names = which(args.which(), Every::Ended, &engine)?;
+    match names.as_slice() {
+        [name] if args.attach => return attach::start(name, &args, &engine),
+        _ if args.attach => return Err(Failure::new("--attach takes one VM; start the others without it")),
+        _ => {}
+    }
     let mut code = 0;
-    for name in which(args.which, Every::Ended, &engine)? {
+    for name in names {
         match start_one(&name, &engine) {
             Ok(()) => ui::say(&name),
             Err(failure) => {

@@ -148,8 +148,7 @@ impl Engine {
         let awake = self.boot_next(vm, choice, id).await?;
         let volumes = self.attach_volumes(&vm.record().spec, awake.link.session(), awake.states.clone()).await?;
         note_answering(vm, volumes.as_ref())?;
-        let next =
-            Life::begin(vm, (awake, volumes), None, lives.attachment.output.clone(), lives.control.console()).await?;
+        let next = Life::begin(vm, (awake, volumes), lives.attachment.output.clone(), lives.control.console()).await?;
         vm.update(|record| record.started_ns = Some(now_ns()))?;
         self.reach(FailPoint::RewindAwake)?;
         vm.dir().take_over_next()?;

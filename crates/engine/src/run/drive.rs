@@ -2,7 +2,7 @@
 
 use super::asked::Around;
 use super::boot::{Awake, Booted};
-use super::container::{ContainerEnd, pump_input, pump_output};
+use super::container::{ContainerEnd, pump_output};
 use super::lives::Lives;
 use super::over::Over;
 use super::{Hold, advance, now_ns};
@@ -12,7 +12,7 @@ use crate::control::{Ask, Control};
 use crate::link::{GuestLink, ask};
 use crate::snapshot::capture::{Copy, Live, MachineFiles};
 use crate::volumes::{Renewal, Volumes};
-use crate::{Engine, Error, Input, Output, health, metadata};
+use crate::{Engine, Error, Output, health, metadata};
 use fcvm_link::{Incoming, Receiver, Session, Stream};
 use fcvm_net::address::Translation;
 use fcvm_net::{Egress, Metadata, Published};
@@ -38,11 +38,10 @@ impl Engine {
     /// Runs the container to its end and the machine to its power-off.
     pub(super) async fn drive(&self, vm: &mut OwnedVm, booted: Booted, lives: &mut Lives<'_>) -> Result<Over, Error> {
         let Booted { awake, ports, mut warm } = booted;
-        let input = lives.attachment.input.take();
         let volumes = self.attach_volumes(&vm.record().spec, awake.link.session(), awake.states.clone()).await?;
         note_answering(vm, volumes.as_ref())?;
         let mut life =
-            Life::begin(vm, (awake, volumes), input, lives.attachment.output.clone(), lives.control.console()).await?;
+            Life::begin(vm, (awake, volumes), lives.attachment.output.clone(), lives.control.console()).await?;
         self.reach(FailPoint::Started)?;
         self.note_use_of_volumes(&vm.record().spec.container)?;
         vm.update(|record| {
@@ -129,7 +128,6 @@ pub(super) struct Life {
     egress: Egress,
     pub(super) metadata: Metadata,
     output: JoinHandle<ContainerEnd>,
-    input: JoinHandle<()>,
     served: Option<JoinHandle<()>>,
     /// Connections of the guest, and questions to it.
     tasks: JoinSet<()>,
@@ -165,7 +163,6 @@ impl Life {
     pub(super) async fn begin(
         vm: &OwnedVm,
         (awake, volumes): (Awake, Option<Volumes>),
-        input: Option<mpsc::Receiver<Input>>,
         output: Option<mpsc::Sender<Output>>,
         console: &Console,
     ) -> Result<Self, Error> {
@@ -174,11 +171,9 @@ impl Life {
         let spec = &vm.record().spec;
         let metadata = Metadata::new(metadata::tree(vm.record())?);
         let log = LogWriter::open(vm.dir().path(), spec.container.log_max_size.unwrap_or(LogWriter::DEFAULT_LIMIT))?;
-        let sender = Arc::new(container.sender);
-        console.connect(sender.clone());
+        console.connect(Arc::new(container.sender));
         Ok(Self {
             output: tokio::spawn(pump_output(container.receiver, log, output, console.clone())),
-            input: tokio::spawn(pump_input(sender, input)),
             egress: Egress::new(translation(spec), metadata.clone()),
             metadata,
             machine,
@@ -288,7 +283,6 @@ impl Life {
         if let Some(served) = self.served.take() {
             served.abort();
         }
-        self.input.abort();
         self.output.abort();
     }
 

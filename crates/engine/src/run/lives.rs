@@ -23,7 +23,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 /// What stays while one life of a VM follows another: who is told of it, and who may ask.
 pub(super) struct Lives<'a> {
@@ -36,6 +36,8 @@ pub(super) struct Lives<'a> {
     retries: Retries,
     /// When the container began to run, if it did.
     began: Option<Instant>,
+    /// What the owner's own input is carried by; it ends with this.
+    _feeding: JoinSet<()>,
 }
 
 /// What comes while there is no container.
@@ -144,6 +146,8 @@ impl Engine {
         self.reach(FailPoint::Control)?;
         observer.listening();
         let console = control.console().clone();
+        let mut feeding = JoinSet::new();
+        feeding.spawn(console.clone().feed(attachment.input.take()));
         let mut lives = Lives {
             attachment,
             control,
@@ -151,6 +155,7 @@ impl Engine {
             restarters: Vec::new(),
             retries: Retries::default(),
             began: None,
+            _feeding: feeding,
         };
         let phases = async {
             let begun = self.first(vm, request, observer).await?;

@@ -98,7 +98,7 @@ impl Engine {
         self.reach(FailPoint::Artifacts)?;
         let image = match vm.record().image_digest {
             Some(_) => self.image_of(vm.record())?,
-            None => self.ensure_image(&request.spec, request.pull, observer.image())?,
+            None => self.ensure_image(&request.spec, &self.pull_options(request.pull), observer.image())?,
         };
         let lock = self.images().hold(&image)?;
         self.reach(FailPoint::Image)?;
@@ -234,15 +234,14 @@ impl Engine {
     pub fn ensure_image(
         &self,
         spec: &VmSpec,
-        policy: PullPolicy,
+        options: &PullOptions,
         progress: &dyn fcvm_image::Progress,
     ) -> Result<Image, Error> {
-        let options = self.pull_options(policy);
         Ok(match spec.root {
-            RootKind::Image => self.images().ensure(&spec.image, &options, progress)?,
+            RootKind::Image => self.images().ensure(&spec.image, options, progress)?,
             RootKind::Directory => {
                 let dir = Path::new(&spec.image);
-                self.images().import_directory(dir, &fcvm_image::directory_key(dir)?, &options)?
+                self.images().import_directory(dir, &fcvm_image::directory_key(dir)?, options)?
             }
         })
     }

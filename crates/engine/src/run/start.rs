@@ -15,7 +15,7 @@ use std::sync::Arc;
 impl Engine {
     /// Makes a VM that is started later. Its image is fetched, and is the one that it will have.
     pub fn create(&self, request: RunRequest, progress: &dyn fcvm_image::Progress) -> Result<VmId, Error> {
-        let image = self.ensure_image(&request.spec, request.pull, progress)?;
+        let image = self.ensure_image(&request.spec, &self.pull_options(request.pull), progress)?;
         let _hold = self.images().hold(&image)?;
         let mut record = new_record(request.spec, Phase::Created);
         self.settle_volumes(&mut record.spec.container, &image.config)?;
@@ -36,6 +36,7 @@ impl Engine {
     pub async fn start(
         &self,
         vm: &str,
+        attendance: Attendance,
         mut attachment: Attachment,
         observer: &dyn RunObserver,
     ) -> Result<RunOutcome, Error> {
@@ -46,7 +47,7 @@ impl Engine {
             record.owner = Owner::current();
             (record.health, record.ended, record.restarts) = (None, None, 0);
         })?;
-        let outcome = self.live(&mut vm, &request(&before), &mut attachment, observer).await;
+        let outcome = self.live(&mut vm, &request(&before, attendance), &mut attachment, observer).await;
         let has_begun = vm.record().phase != Phase::Starting;
         let released = match &outcome {
             Err(_) if !has_begun => vm.put_back(before).map_err(Error::from),
@@ -102,13 +103,13 @@ impl Engine {
 }
 
 /// How a VM is started again: with the disk that it has left, if it has run.
-fn request(record: &VmRecord) -> RunRequest {
+fn request(record: &VmRecord, attendance: Attendance) -> RunRequest {
     RunRequest {
         spec: record.spec.clone(),
         pull: PullPolicy::Never,
         publish: Publish::Named,
         origin: if record.started_ns.is_some() { Origin::Own } else { Origin::Image },
         goal: Goal::Run,
-        attendance: Attendance::Owner,
+        attendance,
     }
 }

@@ -9,7 +9,7 @@ use crate::volumes::settle::begin_views;
 use crate::{Engine, Error};
 use fcvm_net::Published;
 use fcvm_proto::restore::Delta;
-use fcvm_spec::{Invalid, RestartPolicy, SnapshotId, VmSpec, VolumeSpec};
+use fcvm_spec::{Invalid, Removal, RestartPolicy, SnapshotId, VmSpec, VolumeSpec};
 use fcvm_store::snapshot::{ContainerState, Holds, Manifest, SavedMachine, SnapshotDir, SnapshotHold, name};
 use fcvm_store::{OwnedVm, Restored};
 use fcvm_vmm::{Choice, Saved};
@@ -187,7 +187,8 @@ pub fn clone_spec(manifest: &Manifest, asked: CloneAsk) -> Result<VmSpec, Invali
         container,
         ports: asked.ports,
         removal: asked.removal,
-        restart: RestartPolicy::No,
+        // As in podman, what goes away by itself does not begin anew.
+        restart: if asked.removal == Removal::Automatic { RestartPolicy::No } else { manifest.spec.restart },
         ..manifest.spec.clone()
     })
 }
@@ -204,7 +205,7 @@ pub struct CloneAsk {
     /// Its published ports.
     pub ports: Vec<fcvm_spec::PortMapping>,
     /// Whether it is removed when it ends.
-    pub removal: fcvm_spec::Removal,
+    pub removal: Removal,
     /// Trees of its volumes that lie elsewhere now.
     pub moved: Vec<Moved>,
 }

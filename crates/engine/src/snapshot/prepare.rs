@@ -56,7 +56,7 @@ impl Engine {
     ) -> Result<PreparedSnapshot, Error> {
         let spec = &mut request.spec;
         (spec.removal, spec.stdin, spec.snapshot) = (Removal::Automatic, Stdin::Null, SnapshotPolicy::Allowed);
-        let image = self.ensure_image(spec, request.pull, observer.image())?;
+        let image = self.ensure_image(spec, &self.pull_options(request.pull), observer.image())?;
         let set = self.boot_set(spec)?;
         let launch = CacheKey::of(spec, &image.digest, &set, &self.choose(spec)?);
         let mut resolved = VmSpec { health: health::resolve(&spec.health, image.health.as_ref()), ..spec.clone() };

@@ -32,6 +32,11 @@ impl Lines {
         self.watch.changes()
     }
 
+    /// What tells of changes in the directory.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// Waits until something in the directory changed since the last wait, so long at most if there is a limit. Blocks.
     pub(crate) fn wait(&self, limit: Option<Duration>) -> Result<(), Error> {
         self.watch.wait(limit)

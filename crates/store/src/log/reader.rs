@@ -1,7 +1,7 @@
 //! The reading end of a container's log: both files in order, then what is still being written.
 
 use super::{CURRENT, Entry, Lines, PREVIOUS};
-use crate::Error;
+use crate::{Error, Watch};
 use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -57,9 +57,10 @@ impl LogReader {
         self.lines.changes()
     }
 
-    /// Waits until something in the directory changed since the last wait. Blocks.
-    pub fn wait(&self) -> Result<(), Error> {
-        self.lines.wait(None)
+    /// Waits until something in the directory of one of these changed since the last wait. Blocks.
+    pub fn wait_for_any<'r>(readers: impl IntoIterator<Item = &'r Self>) -> Result<(), Error> {
+        let watches: Vec<&Watch> = readers.into_iter().map(|reader| reader.lines.watch()).collect();
+        Watch::wait_for_any(&watches, None)
     }
 
     fn keep_last(&mut self, lines: usize) -> Result<(), Error> {

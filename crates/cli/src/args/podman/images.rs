@@ -1,5 +1,6 @@
 //! Flags of the verbs on images.
 
+use crate::args::RegistryArgs;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -37,9 +38,8 @@ pub(crate) struct PullArgs {
     /// USER:PASSWORD for the registry
     #[arg(long, value_name = "USER:PASSWORD")]
     pub(crate) creds: Option<String>,
-    /// Whether the registry must prove who it is
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub(crate) tls_verify: Option<bool>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
     /// OS/ARCHITECTURE[/VARIANT]
     #[arg(long)]
     pub(crate) platform: Option<String>,

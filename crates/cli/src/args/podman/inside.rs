@@ -1,8 +1,6 @@
 //! Flags of the verbs that go into a container.
 
 use crate::args::StreamArgs;
-use crate::detach::DetachKeys;
-use crate::error::Failure;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -11,7 +9,7 @@ use std::path::PathBuf;
 pub(crate) struct AttachArgs {
     /// Keys that leave it alone: characters and ctrl-CHARACTER, separated by commas
     #[arg(long, value_name = "KEYS")]
-    detach_keys: Option<String>,
+    pub(crate) detach_keys: Option<String>,
     /// Do not carry standard input
     #[arg(long)]
     pub(crate) no_stdin: bool,
@@ -20,13 +18,6 @@ pub(crate) struct AttachArgs {
     pub(crate) sig_proxy: bool,
     /// The VM
     pub(crate) name: String,
-}
-
-impl AttachArgs {
-    /// What leaves the container alone.
-    pub(crate) fn keys(&self) -> Result<DetachKeys, Failure> {
-        Ok(self.detach_keys.as_deref().map(str::parse).transpose()?.unwrap_or_default())
-    }
 }
 
 /// `exec`.

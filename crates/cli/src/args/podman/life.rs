@@ -25,8 +25,41 @@ pub(crate) struct Which {
 /// `start`.
 #[derive(Debug, Args)]
 pub(crate) struct StartArgs {
-    #[command(flatten)]
-    pub(crate) which: Which,
+    /// Be at it: see what it writes, and end as it ends
+    #[arg(short, long)]
+    pub(crate) attach: bool,
+    /// With --attach: carry standard input, which is done anyway if it was made with that
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Keys that leave it alone: characters and ctrl-CHARACTER, separated by commas
+    #[arg(long, value_name = "KEYS")]
+    pub(crate) detach_keys: Option<String>,
+    /// Pass signals on to the container [default: with --attach]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) sig_proxy: Option<bool>,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The newest one
+    #[arg(short, long)]
+    pub(crate) latest: bool,
+    /// Those that match, as in ps
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Also the VM whose id a file holds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Vec<PathBuf>,
+    /// The VMs
+    pub(crate) names: Vec<String>,
+}
+
+impl StartArgs {
+    /// Which VMs are meant.
+    pub(crate) fn which(&self) -> Which {
+        let Self { all, latest, filter, cidfile, names, .. } = self;
+        let (filter, cidfile, names) = (filter.clone(), cidfile.clone(), names.clone());
+        Which { all: *all, latest: *latest, filter, cidfile, names }
+    }
 }
 
 /// `restart`.

@@ -2,7 +2,7 @@
 
 use super::super::{block_on, exec, owner, run as running};
 use crate::args::ChildArgs;
-use crate::args::{CloneArgs, Place, RunPlan, fresh};
+use crate::args::{CloneArgs, Place, RunPlan, SourceArgs, fresh};
 use crate::detach::DetachKeys;
 use crate::error::Failure;
 use crate::stdio::{Seat, Shown, Signals, Size, Stdin};
@@ -34,7 +34,11 @@ pub(super) fn run(args: CloneArgs, engine: &Engine) -> Result<ExitCode, Failure>
     let stdin = if args.interactive { Stdin::Read } else { Stdin::Ignored };
     let seat = Seat { stdin, size: Size::Ignored, shown: Shown::ALL, signals: Signals::Forwarded };
     let (place, show) = (Place::Foreground, Show::Nothing);
-    running::foreground(engine, RunPlan { request, place, seat, cidfile: None, show }, None)
+    running::foreground(
+        engine,
+        RunPlan { request, source: SourceArgs::default(), place, seat, cidfile: None, show },
+        None,
+    )
 }
 
 /// The snapshot that was named, or that of a process.
