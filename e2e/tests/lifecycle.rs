@@ -78,6 +78,43 @@ fn logs_of_several_are_followed_together() {
 }
 
 #[test]
+fn systemd_is_told_how_to_start_and_stop_a_vm() {
+    let host = Host::new();
+    let made = ["create", "--name", "box", "--restart=always", "-e", "WORDS=a $b 100%", "--stop-timeout", "7", BUSYBOX];
+    host.fcvm([&made[..], &["sh", "-c", "echo \"$WORDS\"", "-d"]].concat()).ok();
+    let unit = |flags: &[&str]| host.fcvm(["generate", "systemd"].iter().chain(flags).chain(&["box"])).ok().text();
+    let program = std::env::var("FCVM_BIN").unwrap();
+    let line = format!("{program} --data-dir {}", host.data().display());
+    let start = unit(&["--name", "--no-header", "--restart-policy", "always", "--after", "a.service", "-e", "A=b c"]);
+    for expected in [
+        "[Unit]\nDescription=fcvm container-box.service\n",
+        "After=a.service\n",
+        "Environment=\"A=b c\"\nRestart=always\nTimeoutStopSec=67\n",
+        &format!("ExecStart={line} start --attach box\nExecStop={line} stop -t 7 box\n"),
+        "\n[Install]\nWantedBy=default.target",
+    ] {
+        assert!(start.contains(expected), "{expected} is not in:\n{start}");
+    }
+    let made = unit(&["--new", "--name", "-t", "3"]);
+    let run = format!(
+        "ExecStart={line} run \\\n\t--cidfile=%t/%n.ctr-id \\\n\t--rm \\\n\t--name box \\\n\t-e \"WORDS=a $$b 100%%\" \\\n\t\
+         --stop-timeout 7 \\\n\t{BUSYBOX} sh -c \"echo \\\"$$WORDS\\\"\" -d\n"
+    );
+    assert!(made.contains(&run), "{run} is not in:\n{made}");
+    let mut write = host.command(["generate", "systemd", "--new", "--files", "--name", "box"]);
+    write.current_dir(host.path());
+    let path = Started::new(write, Vec::new()).finish().ok().text();
+    assert!(path.ends_with("/container-box.service"), "{path}");
+    match std::process::Command::new("systemd-analyze").args(["verify", "--man=no", &path]).output() {
+        Ok(verified) => assert!(verified.stderr.is_empty(), "{}", String::from_utf8_lossy(&verified.stderr)),
+        Err(error) => eprintln!("SKIPPED: the unit is not verified, because systemd-analyze does not start: {error}"),
+    }
+    host.fcvm(["generate", "kube", "box"]).failed(125, "pods are not there");
+    host.fcvm(["rm", "box"]).ok();
+    host.assert_clean();
+}
+
+#[test]
 fn an_owner_that_is_killed_takes_its_machine_along_and_leaves_nothing() {
     let host = Host::new();
     let command = host.command(["run", "--rm", BUSYBOX, "sh", "-c", "echo up; sleep 1000"]);

@@ -113,6 +113,7 @@ impl CacheKey {
             stop_signal: None,
             stop_timeout: None,
             log_max_size: None,
+            typed: Vec::new(),
             ..spec.container.clone()
         };
         Self::digest(&WarmShape { launch: &self.0, container, health: &spec.health })

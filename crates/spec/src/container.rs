@@ -57,6 +57,9 @@ pub struct ContainerSpec {
     pub labels: BTreeMap<String, String>,
     /// `--log-opt max-size` in bytes: of each of the two files of its log.
     pub log_max_size: Option<u64>,
+    /// The command line by which it was asked for. As secret as the variables in it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub typed: Vec<String>,
     /// `--engine`.
     #[serde(skip_serializing_if = "Engine::is_default")]
     pub engine: Engine,

@@ -3,6 +3,7 @@
 mod copy;
 mod environment;
 mod flags;
+mod generate;
 mod health;
 mod machine;
 mod metadata;
@@ -12,6 +13,7 @@ mod registry;
 mod run;
 mod snapshot;
 mod streams;
+mod typed;
 mod unsupported;
 mod volume;
 mod watch;
@@ -19,6 +21,7 @@ mod words;
 
 pub(crate) use copy::{CopyArgs, End};
 pub(crate) use environment::environment;
+pub(crate) use generate::{GenerateVerb, SystemdArgs};
 pub(crate) use machine::cpu_milli;
 pub(crate) use metadata::{MetadataVerb, metadata};
 pub(crate) use mounts::map_from;
@@ -33,6 +36,7 @@ pub(crate) use snapshot::{
     AsJson, ChildArgs, CloneArgs, CreateArgs, DiffArgs, ForkArgs, ListSnapshotsArgs, RemoveSnapshotsArgs, SnapshotVerb,
 };
 pub(crate) use streams::StreamArgs;
+pub(crate) use typed::Typed;
 pub(crate) use volume::{
     CreateVolumeArgs, InspectVolumesArgs, ListVolumesArgs, PruneVolumesArgs, RemoveVolumesArgs, ViewArgs, VolumeVerb,
 };
@@ -143,7 +147,21 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, Failure
             .map_err(|arg| Failure::new(format!("the argument {arg:?} is not UTF-8; it cannot be passed on")))?;
         text.push(arg);
     }
-    Cli::try_parse_from(&text).map_err(|error| unsupported::refuse(&error, &text))
+    let cli = Cli::try_parse_from(&text).map_err(|error| unsupported::refuse(&error, &text))?;
+    Ok(noted(cli, text))
+}
+
+/// Tells a verb that makes a VM how it was asked for.
+fn noted(mut cli: Cli, typed: Vec<String>) -> Cli {
+    let verb = match &mut cli.verb {
+        Verb::Podman(verb) => verb,
+        Verb::Direct(verb) => verb,
+        _ => return cli,
+    };
+    if let PodmanVerb::Run(args) | PodmanVerb::Create(args) = verb {
+        args.typed = typed;
+    }
+    cli
 }
 
 /// The page about podman's flags.

@@ -145,6 +145,9 @@ pub(crate) struct RunArgs {
     /// The image is a directory of this host, which is copied into a disk
     #[arg(long)]
     rootfs: bool,
+    /// The whole command line.
+    #[arg(skip)]
+    pub(super) typed: Vec<String>,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
@@ -248,7 +251,7 @@ impl RunArgs {
             name: self.name.as_ref().map_or(Ok(name), |name| name.parse())?,
             image: self.image()?,
             root: if self.rootfs { RootKind::Directory } else { RootKind::Image },
-            container: ContainerSpec { terminal: streams.tty, ..self.container(config)? },
+            container: ContainerSpec { terminal: streams.tty, typed: self.typed.clone(), ..self.container(config)? },
             machine: self.machine.shape(&config.run)?,
             network: match &self.network {
                 Some(mode) => mode.parse()?,
@@ -295,6 +298,7 @@ impl RunArgs {
             cap_drop: all(&self.cap_drop)?,
             ulimits: self.ulimit.iter().map(|text| Ulimit::parse(text)).collect::<Result<_, _>>()?,
             terminal: false,
+            typed: Vec::new(),
             init: self.init,
             stop_signal: self.stop_signal.as_ref().map(|text| text.parse()).transpose()?,
             stop_timeout: self.stop_timeout,

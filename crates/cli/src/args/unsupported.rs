@@ -60,7 +60,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     ),
     (&["image"], "use the verb alone, for example images or rmi"),
     (&["login", "logout"], "podman, docker or skopeo log in; their auth files are read here"),
-    (&["pod", "kube", "generate", "play"], "pods are not there yet"),
+    (&["pod", "kube", "play", "spec"], "pods are not there yet"),
     (
         &["volume export", "volume import", "volume mount", "volume unmount", "volume reload"],
         "a volume is a directory of this host; volume inspect tells where",

@@ -8,6 +8,7 @@ mod copy;
 mod doctor;
 mod events;
 mod exec;
+mod generate;
 mod health;
 mod image;
 mod inspect;
@@ -26,7 +27,7 @@ mod vm;
 mod volume;
 mod which;
 
-use crate::args::{Cli, ContainerVerb, HealthcheckVerb, PodmanVerb, Verb};
+use crate::args::{Cli, ContainerVerb, GenerateVerb, HealthcheckVerb, PodmanVerb, Verb};
 use crate::config::Config;
 use crate::error::Failure;
 use crate::settings;
@@ -94,6 +95,7 @@ fn podman(verb: PodmanVerb, flag: Option<PathBuf>) -> Result<ExitCode, Failure> 
         PodmanVerb::Wait(args) => vm::wait(&args, data_dir),
         PodmanVerb::Inspect(args) => done(inspect::inspect(&args, data_dir)),
         PodmanVerb::Port(args) => done(vm::port(&args, data_dir)),
+        PodmanVerb::Generate(GenerateVerb::Systemd(args)) => done(generate::systemd(&args, data_dir)),
         PodmanVerb::Images(args) => done(image::images(&args, data_dir)),
         PodmanVerb::Pull(args) => done(image::pull(&args, data_dir)),
         PodmanVerb::Load(args) => done(image::load(&args, data_dir)),

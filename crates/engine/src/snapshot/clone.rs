@@ -178,6 +178,8 @@ fn epoch() -> String {
 pub fn clone_spec(manifest: &Manifest, asked: CloneAsk) -> Result<VmSpec, Invalid> {
     let mut container = manifest.spec.container.clone();
     container.hostname = asked.hostname;
+    // That makes another VM.
+    container.typed = Vec::new();
     for moved in &asked.moved {
         moved.apply(&mut container.volumes)?;
     }

@@ -12,7 +12,9 @@ pub(crate) use life::{
 };
 pub(crate) use seen::{EventsArgs, FormatArgs, InspectArgs, InspectKind, ListArgs, LogsArgs, PortArgs, Sort};
 
-use super::{CommitArgs, CopyArgs, ExportArgs, FileChangesArgs, RunArgs, StatsArgs, SystemVerb, TopArgs, VolumeVerb};
+use super::{
+    CommitArgs, CopyArgs, ExportArgs, FileChangesArgs, GenerateVerb, RunArgs, StatsArgs, SystemVerb, TopArgs, VolumeVerb,
+};
 use clap::{Args, Subcommand};
 
 /// Podman's verbs.
@@ -100,6 +102,9 @@ pub(crate) enum PodmanVerb {
     Inspect(InspectArgs),
     /// List published ports
     Port(PortArgs),
+    /// Write what lets other programs start VMs
+    #[command(subcommand)]
+    Generate(GenerateVerb),
     /// List images
     Images(ImagesArgs),
     /// Fetch an image
