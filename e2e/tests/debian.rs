@@ -55,7 +55,7 @@ fn nginx_serves_a_page_and_stops_as_its_image_says() {
         (&json!("web"), &json!(DEBIAN), &json!(true))
     );
     assert_eq!(web["Config"]["Cmd"], json!(["nginx", "-g", "daemon off;"]));
-    assert_eq!(web["Config"]["StopSignal"], "SIGQUIT");
+    assert_eq!(web["Config"]["StopSignal"], 3);
     let bound = json!([{ "HostIp": "127.0.0.1", "HostPort": port.to_string() }]);
     assert_eq!(web["NetworkSettings"]["Ports"]["80/tcp"], bound);
     // SIGQUIT lets nginx end by itself, long before SIGKILL.

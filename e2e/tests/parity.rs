@@ -9,6 +9,8 @@
 mod documented;
 #[path = "parity/exec.rs"]
 mod exec;
+#[path = "parity/inspect.rs"]
+mod inspect;
 
 use fcvm_e2e::podman::Podman;
 use libtest_mimic::{Arguments, Trial};
@@ -16,8 +18,9 @@ use std::process::ExitCode;
 
 type Test = (&'static str, fn(&Podman));
 
-const TESTS: [Test; 2] = [
+const TESTS: [Test; 3] = [
     ("exec_gives_what_podman_exec_gives", exec::compare),
+    ("what_is_told_of_a_container_is_what_podman_tells", inspect::compare),
     ("what_podmans_manual_shows_does_the_same", documented::compare),
 ];
 

@@ -124,7 +124,7 @@ fn a_clone_is_restarted_as_the_policy_of_its_source_says() {
     assert_eq!(host.fcvm(["wait", "copy"]).ok().text(), "3");
     assert_eq!(logs.finish().code, 0);
     host.fcvm(["snapshot", "run", "one", "-d", "--rm", "--name", "gone"]).ok();
-    assert_eq!(inspected(&host, "gone", "HostConfig.RestartPolicy"), "map[MaximumRetryCount:0 Name:no]");
+    assert_eq!(inspected(&host, "gone", "HostConfig.RestartPolicy"), "map[MaximumRetryCount:0 Name:]");
     host.fcvm(["rm", "-f", "-t", "0", "box", "copy", "gone"]).ok();
     host.fcvm(["snapshot", "rm", "one"]).ok();
     host.assert_clean();

@@ -52,6 +52,51 @@ const COMMANDS: &[(Compared, &str)] = &[
     (Output, "inspect --format '{{.State.Status}} {{.Name}} {{.ImageName}}' web"),
     (Output, "inspect --format '{{.Config.Hostname}}' --type container web"),
     (Output, "inspect nobody"),
+    (Output, "inspect --format '{{.Config.Env}}' --type image IMAGE"),
+    (Output, "inspect --format '{{.Config.Cmd}} {{.Config.StopSignal}} {{.HostConfig.RestartPolicy.Name}}' web"),
+    // podman-top(1), podman-port(1), podman-diff(1).
+    (Output, "top db comm"),
+    (Output, "top nobody"),
+    (Output, "port web"),
+    (Output, "port nobody"),
+    (Output, "exec db sh -c 'echo new > /root/made; rm /www/index.html'"),
+    (Code,   "diff db"),
+    (Code,   "diff nobody"),
+    // podman-cp(1).
+    (Output, "cp DIR/web.cid db:/tmp/copied"),
+    (Output, "exec db sh -c 'wc -c < /tmp/copied'"),
+    (Output, "cp db:/root/made DIR/made"),
+    (Code,   "cp db:/no/such/file DIR/none"),
+    (Code,   "cp nobody:/root/made DIR/none"),
+    // podman-pause(1), podman-unpause(1).
+    (Code,   "pause nobody"),
+    (Code,   "unpause db"),
+    // podman-commit(1).
+    (Code,   "commit -q db localhost/made:one"),
+    (Output, "run --rm localhost/made:one sh -c 'cat /root/made; ls /www'"),
+    (Code,   "commit nobody localhost/made:two"),
+    (Output, "rmi --ignore nobody"),
+    (Code,   "rmi nobody"),
+    // podman-rename(1).
+    (Output, "rename db data"),
+    (Output, "ps --format '{{.Names}}' --sort names"),
+    (Code,   "rename data web"),
+    (Output, "rename data db"),
+    // podman-restart(1), podman-start(1).
+    (Output, "restart -t 1 web"),
+    (Code,   "restart nobody"),
+    (Code,   "start web"),
+    (Output, "start nobody"),
+    (Output, "create --name late IMAGE sh -c 'echo started; echo wrong >&2; exit 6'"),
+    (Output, "start --attach late"),
+    (Output, "start late"),
+    (Output, "wait late"),
+    (Code,   "start --attach late web"),
+    (Output, "rm late"),
+    (Output, "run -a stdin --name in IMAGE sh -c 'echo unseen; exit 2'"),
+    (Output, "logs in"),
+    (Output, "rm in"),
+    (Code,   "container prune --force"),
     // podman-healthcheck-run(1).
     (Code,   "healthcheck run web"),
     (Output, "exec web touch /tmp/well"),
@@ -99,7 +144,7 @@ pub(super) fn compare(podman: &Podman) {
     host.assert_clean();
 }
 
-/// Splits a line into words; `'` is the only quote. What belongs to every `run` is put behind the verb.
+/// Splits a line into words; `'` is the only quote. What belongs to every container is put behind the verb.
 fn words(line: &str, dir: &Path, run: &[&str]) -> Vec<String> {
     let line = line.replace("DIR", &dir.to_string_lossy()).replace("IMAGE", BUSYBOX);
     let quoted = line.split('\'').enumerate();
@@ -108,7 +153,7 @@ fn words(line: &str, dir: &Path, run: &[&str]) -> Vec<String> {
         _ => vec![part.to_owned()],
     });
     let mut words: Vec<String> = words.collect();
-    if words[0] == "run" {
+    if matches!(words[0].as_str(), "run" | "create") {
         words.splice(1..1, run.iter().map(|flag| (*flag).to_owned()));
     }
     words

@@ -8,8 +8,9 @@ use crate::ui::progress::{Display, Show};
 use crate::ui::template::Template;
 use crate::ui::{self, table, time};
 use fcvm_engine::{Engine, Remove};
-use fcvm_image::{Archive, Credentials, Image, PullPolicy, Tls};
+use fcvm_image::{Archive, Credentials, Image, PullPolicy};
 use fcvm_spec::VmId;
+use fcvm_store::VmRecord;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,7 +23,10 @@ pub(super) fn images(args: &ImagesArgs, data_dir: &Path) -> Result<(), Failure> 
     images.sort_by_key(|image| std::cmp::Reverse(created(image)));
     let rows: Vec<Value> = images.iter().flat_map(|image| rows(image, args.no_trunc)).collect();
     let text = match args.format.as_deref() {
-        Some("json") => serde_json::to_string_pretty(&images.iter().map(for_json).collect::<Vec<_>>())?,
+        Some("json") => {
+            let records = list::records(&engine)?;
+            serde_json::to_string_pretty(&images.iter().map(|image| for_json(image, &records)).collect::<Vec<_>>())?
+        }
         _ if args.quiet => ids(&rows),
         None | Some("table") => table(&rows, args),
         Some(template) if args.noheading => Template::parse(template)?.render_body(&rows)?,
@@ -95,21 +99,33 @@ fn rows(image: &Image, whole: bool) -> Vec<Value> {
 }
 
 /// An object of `--format json`.
-fn for_json(image: &Image) -> Value {
+fn for_json(image: &Image, records: &[VmRecord]) -> Value {
     let created = created(image);
+    let users = records.iter().filter(|record| record.image_digest.as_ref() == Some(&image.digest));
     json!({
         "Id": image.digest.trim_start_matches("sha256:"),
         "ParentId": "",
         "RepoTags": image.names,
+        "RepoDigests": by_digest(image),
+        "Containers": users.count(),
         "Size": image.size,
         "VirtualSize": image.size,
         "SharedSize": 0,
-        "Labels": image.config.config().as_ref().and_then(|config| config.labels().clone()),
+        "Labels": image.config.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default(),
         "Names": image.names,
-        "Digest": image.manifest,
+        "History": image.names,
+        "Digest": image.manifest.as_deref().unwrap_or_default(),
         "Created": created.as_second(),
         "CreatedAt": created.to_string(),
     })
+}
+
+/// Its names with the digest of its manifest, where it came by one, in the place of a tag.
+pub(super) fn by_digest(image: &Image) -> Vec<String> {
+    let repository =
+        |name: &String| name.rsplit_once(':').map_or(name.clone(), |(repository, _)| repository.to_owned());
+    let digest = |digest: &String| image.names.iter().map(|name| format!("{}@{digest}", repository(name))).collect();
+    image.manifest.as_ref().map(digest).unwrap_or_default()
 }
 
 fn short(digest: &str) -> String {
@@ -120,11 +136,7 @@ pub(super) fn pull(args: &PullArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
     let display = Display::new(if args.quiet { Show::Nothing } else { Show::Progress });
     let mut options = engine.pull_options(PullPolicy::Always);
-    options.tls = match args.tls_verify {
-        None => Tls::Configured,
-        Some(true) => Tls::Verify,
-        Some(false) => Tls::Insecure,
-    };
+    args.registry.apply(&mut options)?;
     options.credentials = args.creds.as_deref().map(credentials).transpose()?;
     if let Some(platform) = &args.platform {
         options.platform = platform.parse().map_err(Failure::new)?;

@@ -13,7 +13,8 @@ pub(crate) use life::{
 pub(crate) use seen::{EventsArgs, FormatArgs, InspectArgs, InspectKind, ListArgs, LogsArgs, PortArgs, Sort};
 
 use super::{
-    CommitArgs, CopyArgs, ExportArgs, FileChangesArgs, GenerateVerb, RunArgs, StatsArgs, SystemVerb, TopArgs, VolumeVerb,
+    CommitArgs, CopyArgs, ExportArgs, FileChangesArgs, GenerateVerb, RunArgs, StatsArgs, SystemVerb, TopArgs,
+    VolumeVerb,
 };
 use clap::{Args, Subcommand};
 

@@ -1,7 +1,7 @@
 //! A VM in a list: once as podman's templates name its fields, once as podman's JSON does. They differ.
 
 use crate::ui::time;
-use fcvm_spec::Phase;
+use fcvm_spec::{ContainerSpec, Phase};
 use fcvm_store::VmRecord;
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ pub(super) fn for_json(record: &VmRecord) -> Value {
         "ImageID": image_id(record),
         "IsInfra": false,
         "Labels": spec.container.labels,
-        "Mounts": [],
+        "Mounts": mounts(&spec.container),
         "Names": [spec.name],
         "Namespaces": {},
         "Networks": [spec.network.to_string()],
@@ -78,6 +78,12 @@ pub(super) fn for_json(record: &VmRecord) -> Value {
             "Accel": record.monitor.as_ref().map(|monitor| monitor.accel.clone()),
         },
     })
+}
+
+/// Where something is mounted that was asked for.
+fn mounts(container: &ContainerSpec) -> Vec<&str> {
+    let volumes = container.volumes.iter().map(|volume| volume.target.as_str());
+    volumes.chain(container.tmpfs.iter().map(|tmpfs| tmpfs.path.as_str())).collect()
 }
 
 fn port(mapping: &fcvm_spec::PortMapping) -> Value {
