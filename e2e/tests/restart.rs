@@ -185,17 +185,23 @@ fn a_machine_that_reboots_comes_back_in_place_and_one_that_powers_off_ends() {
         assert_eq!(lines.next(), Some(life.to_string()));
     }
     assert_eq!(same(&host), before);
+    // Past the agent: nobody lets the container end.
+    host.fcvm(["exec", "--vm", "box", "sh", "-c", "sync; echo b > /proc/sysrq-trigger"]);
+    assert_eq!(lines.next().as_deref(), Some("22"));
+    assert_eq!(same(&host), before);
     // From the guest system around the container, which ends in good order.
     host.fcvm(["exec", "--vm", "box", "reboot"]).ok();
-    assert_eq!(lines.next().as_deref(), Some("22"));
+    assert_eq!(lines.next().as_deref(), Some("23"));
     assert_eq!(same(&host), before);
     assert_eq!(inspected(&host, "box", "RestartCount"), "0");
     host.fcvm(["exec", "--vm", "box", "poweroff"]).ok();
     assert_eq!(run.finish().code, 9);
     let events = host.fcvm(["events", "--no-stream", "--format", "{{.Status}} {{.ContainerExitCode}}"]).ok().text();
-    assert_eq!(events.lines().filter(|line| *line == "reboot 0").count(), 20);
+    assert_eq!(events.lines().filter(|line| *line == "reboot 0").count(), 21);
     assert!(events.ends_with("\ndied 9"), "{events}");
     host.fcvm(["rm", "box"]).ok();
+    let panics = ["run", "--rm", "--privileged", BUSYBOX, "sh", "-c", "echo c > /proc/sysrq-trigger; sleep 1000"];
+    host.fcvm(panics).failed(125, "panics");
     let alone = |flags: &[&str], deed: &str| {
         host.fcvm(["run", "--rm"].iter().chain(flags).chain(&[BUSYBOX, "busybox", deed, "-f"])).code
     };

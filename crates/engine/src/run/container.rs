@@ -24,6 +24,8 @@ pub(super) enum ContainerEnd {
     Done,
     /// Nobody reads its output any more.
     Unread,
+    /// Somebody in the guest reset the machine, past the agent.
+    Reset,
     /// The stream ended without a word.
     Lost(String),
 }

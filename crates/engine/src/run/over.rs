@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// How long those who are at a container may take to hear its last words.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long a monitor may take to end once its guest has.
+const MONITORS_END: Duration = Duration::from_secs(10);
 /// How long a guest may take to write back and power off; its disk is consistent only then.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
@@ -62,7 +64,9 @@ async fn explain(end: ContainerEnd, machine: &mut Machine) -> ContainerEnd {
     if !matches!(end, ContainerEnd::Lost(_)) {
         return end;
     }
-    match tokio::time::timeout(Duration::from_secs(1), machine.wait()).await {
+    match tokio::time::timeout(MONITORS_END, machine.wait()).await {
+        // A kernel that panics resets the machine too, and says so before.
+        Ok(fcvm_vmm::Exit::Reset) if !machine.console().tail().contains("Kernel panic") => ContainerEnd::Reset,
         Ok(exit) => ContainerEnd::Lost(format!("the monitor {exit}")),
         Err(_) => end,
     }
@@ -89,6 +93,10 @@ fn judge(end: ContainerEnd) -> Result<(LifeEnd, RunOutcome), Error> {
             Ok((life_end(exit), outcome))
         }
         ContainerEnd::NotStarted { code, reason } => Err(Error::Start { code, reason }),
+        ContainerEnd::Reset => {
+            let code = Exit::Signal(SIGHUP).code();
+            Ok((LifeEnd::Rebooted, RunOutcome { code, reason: None, oom_killed: false }))
+        }
         ContainerEnd::Done => ended(0, None),
         ContainerEnd::Unread => ended(141, Some("nobody reads its output any more".to_owned())),
         ContainerEnd::Lost(reason) => ended(125, Some(reason)),
@@ -98,9 +106,10 @@ fn judge(end: ContainerEnd) -> Result<(LifeEnd, RunOutcome), Error> {
 /// The first process of a container is deaf to this signal, unless it wants to hear it. It dies of it where one of its
 /// processes has rebooted: then the kernel ends them all so.
 fn life_end(exit: Exit) -> LifeEnd {
-    const SIGHUP: i32 = 1;
     if exit == Exit::Signal(SIGHUP) { LifeEnd::Rebooted } else { LifeEnd::Exited(exit.code()) }
 }
+
+const SIGHUP: i32 = 1;
 
 /// What those who are at a container are told of its end.
 fn last_word(outcome: Result<&RunOutcome, &Error>) -> ProcessEvent {
