@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fcvm_e2e::{BUSYBOX, Finished, Host};
+use fcvm_e2e::{BUSYBOX, Finished, Host, Terminal};
 
 /// What a machine with Podman in it needs.
 const FLAGS: [&str; 3] = ["--engine=podman", "--memory=600m", "--no-snapshot"];
@@ -43,6 +43,47 @@ fn a_container_under_podman_can_be_asked_of_podman_and_others_run_beside_it() {
 
     host.fcvm(["stop", "-t", "0", "box"]).ok();
     assert_eq!(host.fcvm(["inspect", "--format", "{{.State.ExitCode}}", "box"]).ok().text(), "137");
+    host.fcvm(["rm", "box"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn a_container_under_podman_has_a_terminal_that_one_can_leave_and_come_back_to() {
+    let host = Host::with_podman();
+    let run = [&["run", "-it", "--name", "box"], &FLAGS[..], &[BUSYBOX, "sh"]].concat();
+    let mut shell = Terminal::new(&host.command(run), 33, 101);
+    shell.await_words("#");
+    shell.type_keys("stty size; test -t 0 && echo mine\r");
+    shell.await_words("33 101");
+    shell.await_words("mine\n");
+    shell.resize(20, 70);
+    shell.type_keys("until [ \"$(stty size)\" = '20 70' ]; do :; done; echo now $(stty size)\r");
+    shell.await_words("now 20 70");
+    shell.type_keys("sleep 1000\r");
+    let sleeping = "until ps | grep -q '[s]leep 1000$'; do :; done";
+    host.vm("box").exec(&["timeout", "60", "sh", "-c", sleeping]).ok();
+    shell.type_keys("\x03");
+    shell.type_keys("echo code $?\r");
+    shell.await_words("code 130");
+    shell.type_keys("word=kept; echo $word now\r");
+    shell.await_words("kept now");
+    shell.type_keys("\x10\x11");
+    assert_eq!(shell.finish().0, 0);
+
+    let mut inner = Terminal::new(&host.command(["exec", "-it", "box", "sh"]), 24, 80);
+    inner.await_words("#");
+    inner.type_keys("stty size; exit 5\r");
+    inner.await_words("24 80");
+    assert_eq!(inner.finish().0, 5);
+
+    let mut again = Terminal::new(&host.command(["attach", "box"]), 40, 120);
+    again.type_keys("\r");
+    again.await_words("#");
+    again.type_keys("clear; echo it was $word\r");
+    again.await_words("it was kept");
+    again.type_keys("exit 9\r");
+    assert_eq!(again.finish().0, 0);
+    assert_eq!(host.fcvm(["inspect", "--format", "{{.State.ExitCode}}", "box"]).ok().text(), "9");
     host.fcvm(["rm", "box"]).ok();
     host.assert_clean();
 }

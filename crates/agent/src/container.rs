@@ -2,6 +2,7 @@
 
 use crate::command::{self, Input};
 use crate::exec::Refusal;
+use crate::helper::Helpers;
 use crate::join::find_program_in;
 use crate::podman;
 use crate::pump::{Process, Streams};
@@ -44,7 +45,11 @@ const PID_FILE: &str = "/run/fcvm/pid";
 const CONSOLE: &str = "/run/fcvm/console.sock";
 
 /// Starts the container of a plan; returns it, and the process that has its streams and ends as it ends.
-pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Container, Process), Refusal> {
+pub(crate) async fn start(
+    plan: &plan::Container,
+    helpers: &Helpers,
+    reaper: &Reaper,
+) -> Result<(Container, Process), Refusal> {
     let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
     let root = Path::new(world::DIR).join("rootfs");
     let mut oci = plan.oci.clone();
@@ -63,7 +68,7 @@ pub(crate) async fn start(plan: &plan::Container, reaper: &Reaper) -> Result<(Co
     let started = match plan.engine {
         plan::Engine::Crun if oci["process"]["terminal"] == true => by_crun(&oci, Wanted::Terminal, reaper).await,
         plan::Engine::Crun => by_crun(&oci, Wanted::Pipes(input), reaper).await,
-        plan::Engine::Podman => podman::start(&oci, plan.health.as_ref(), input, reaper).await,
+        plan::Engine::Podman => podman::start((&oci, plan.health.as_ref()), input, helpers, reaper).await,
     };
     let (pid, process) = started.map_err(|refusal| found.err().unwrap_or(refusal))?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -4,13 +4,18 @@
 //! agent ──► podman run ──► conmon ──► crun ──► container, with the streams that the agent made
 //!               └─ ends as the container ends
 //! ```
+//! A container with a terminal has one that conmon makes. Podman is at one of the agent's then, and copies between them:
+//! that is the way in which it tells the container of sizes.
 
 use crate::command::{self, Input};
 use crate::exec::Refusal;
+use crate::helper::Helpers;
+use crate::join::Request;
 use crate::pump::Process;
 use crate::reaper::Reaper;
 use crate::{cgroup, world};
 use anyhow::{Context, Result};
+use fcvm_proto::message::{Exec, Place, TerminalSize};
 use fcvm_proto::plan::Health;
 use rustix::fs::inotify;
 use rustix::mount::mount_bind;
@@ -40,15 +45,18 @@ pub(crate) fn make_room() -> Result<()> {
 /// Starts the container of a configuration that is complete. Returns the number of its first process, and Podman's
 /// process, which has its streams and ends as it ends.
 pub(crate) async fn start(
-    oci: &Value,
-    health: Option<&Health>,
+    (oci, health): (&Value, Option<&Health>),
     input: Input,
+    helpers: &Helpers,
     reaper: &Reaper,
 ) -> Result<(i32, Process), Refusal> {
     let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
     let mut appears = watch().context("watch for Podman's container").map_err(failed)?;
-    let (podman, pipes) = command::start(podman(oci, health), input).context("start Podman").map_err(failed)?;
-    let mut process = Process::new(podman, pipes, reaper);
+    let (podman, streams) = match terminal(oci) {
+        Some(size) => helpers.run(&Request::new(&at_terminal(oci, health, size), None), reaper).await?,
+        None => command::start(podman(oci, health), input).context("start Podman").map_err(failed)?,
+    };
+    let mut process = Process::new(podman, streams, reaper);
     let mut events = [0; 1024];
     loop {
         let ended = tokio::select! {
@@ -69,6 +77,28 @@ pub(crate) async fn start(
     }
 }
 
+/// How large a container's terminal is; none: it has none.
+fn terminal(oci: &Value) -> Option<TerminalSize> {
+    let size = |name: &str| oci["process"]["consoleSize"][name].as_u64().and_then(|size| size.try_into().ok());
+    let size = TerminalSize { rows: size("height").unwrap_or(0), columns: size("width").unwrap_or(0) };
+    (oci["process"]["terminal"] == true).then_some(size)
+}
+
+/// Podman with a terminal that is its own: of another's size it would not hear.
+fn at_terminal(oci: &Value, health: Option<&Health>, size: TerminalSize) -> Exec {
+    Exec {
+        command: [PODMAN.to_owned()].into_iter().chain(arguments(oci, health)).collect(),
+        place: Place::System,
+        env: Vec::new(),
+        workdir: None,
+        user: None,
+        privileged: false,
+        interactive: true,
+        detach: false,
+        terminal: Some(size),
+    }
+}
+
 /// Watches for the number of the container's first process.
 fn watch() -> Result<pipe::Receiver> {
     let _ = fs::remove_dir_all(STARTED);
@@ -85,15 +115,17 @@ fn podman(oci: &Value, health: Option<&Health>) -> Command {
     command
 }
 
-/// The flags that mean what a configuration says. The streams are handed through, so that neither conmon nor Podman
-/// copies them; the files of `/etc` are ours.
+/// The flags that mean what a configuration says. Streams that are no terminal are handed through, so that neither conmon
+/// nor Podman copies them; the files of `/etc` are ours.
 fn arguments(oci: &Value, health: Option<&Health>) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut flags = Flags(vec!["run".to_owned()]);
-    for flag in
-        ["--network=host", "--no-hosts", "--log-driver=passthrough", "--http-proxy=false", "--interactive", "--replace"]
-    {
+    for flag in ["--network=host", "--no-hosts", "--http-proxy=false", "--interactive", "--replace"] {
         flags.bare(flag);
+    }
+    match terminal(oci) {
+        None => flags.bare("--log-driver=passthrough"),
+        Some(_) => ["--log-driver=none", "--tty", "--detach-keys="].into_iter().for_each(|flag| flags.bare(flag)),
     }
     flags.with("--name", NAME);
     flags.with("--pidfile", PID_FILE);
@@ -238,6 +270,17 @@ mod tests {
         }
         assert!(!line.iter().any(|word| word.contains("/proc") || word.contains("/dev")));
         assert_eq!(line[line.len() - 4..], ["--rootfs", "/run/fcvm/rootfs", "ls", "-l"]);
+    }
+
+    #[test]
+    fn a_terminal_is_copied_and_other_streams_are_handed_through() {
+        let mut configuration = configuration();
+        assert!(arguments(&configuration, None).contains(&"--log-driver=passthrough".to_owned()));
+        configuration["process"]["terminal"] = true.into();
+        configuration["process"]["consoleSize"] = json!({ "height": 24, "width": 80 });
+        assert_eq!(terminal(&configuration), Some(TerminalSize { rows: 24, columns: 80 }));
+        let line = arguments(&configuration, None);
+        assert!(line.contains(&"--tty".to_owned()) && !line.contains(&"--log-driver=passthrough".to_owned()));
     }
 
     #[test]

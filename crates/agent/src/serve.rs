@@ -155,7 +155,7 @@ impl Guest {
         }
         self.console.replace(Console::Carried);
         let plan = self.plan.borrow().clone();
-        let (container, process) = match container::start(&plan, &self.reaper).await {
+        let (container, process) = match container::start(&plan, &self.helpers, &self.reaper).await {
             Ok(started) => started,
             Err(refusal) => {
                 self.console.replace(Console::Ended);

@@ -202,9 +202,6 @@ impl RunArgs {
         }
         self.machine.fill_in(&config.run);
         let streams = self.streams.streams(&self.command()?)?;
-        if streams.tty && self.engine()? == Engine::Podman {
-            return Err(Failure::new("a container under --engine podman has no terminal; use exec -it"));
-        }
         let seat = Seat {
             stdin: match (streams.interactive, streams.tty) {
                 (true, true) => Stdin::Typed(streams.keys.clone()),
