@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fcvm_e2e::{BUSYBOX, Finished, Host};
+use fcvm_e2e::{BUSYBOX, Finished, Host, Started};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::process::Command;
 
 fn json(finished: Finished) -> Value {
@@ -85,6 +86,11 @@ fn what_runs_and_what_it_takes_is_told() {
     assert_ne!(row["cpu_time"], "0.000000s");
     assert_eq!(host.fcvm(["stats", "--no-stream", "--format", "{{.Name}} {{.PIDS}}", "box"]).ok().text(), "box 2");
     host.fcvm(["stats", "--no-stream", "nobody"]).failed(125, "nobody");
+    let (again, stdout) = Started::streaming(host.command(["stats", "-i", "1", "--format", "{{.Name}}", "box"]));
+    let lines: Vec<String> = BufReader::new(stdout).lines().take(3).map(Result::unwrap).collect();
+    assert_eq!(lines, ["box"; 3]);
+    again.signal(2);
+    again.finish();
 
     // What is used is counted, and goes only when it is not.
     host.fcvm(["stop", "-t", "0", "other"]).ok();

@@ -17,7 +17,7 @@ const LEFT_OUT: [&str; 7] = [
 ];
 
 /// What differs by nature: ids, times, processes, places, and what each one's storage and network are made of.
-const OWN: [&str; 38] = [
+const OWN: [&str; 39] = [
     ".Id",
     ".Created",
     ".CreatedAt",
@@ -32,6 +32,7 @@ const OWN: [&str; 38] = [
     ".OCIRuntime",
     ".Driver",
     ".GraphDriver",
+    ".Mounts",
     ".NetworkSettings.Ports",
     ".Config.Hostname",
     ".Config.Env",

@@ -13,7 +13,7 @@ pub(super) fn describe(vm: &VmDir, record: &VmRecord, container: &Value, engine:
     let bind = |volume: &VolumeSpec| {
         let mode = if volume.read_only { "ro" } else { "rw" };
         let source = engine.host_path(volume).ok().flatten().unwrap_or_default();
-        format!("{source}:{}:{mode},rprivate,rbind", volume.target)
+        format!("{}:{}:{mode},rprivate,rbind", source.display(), volume.target)
     };
     let tmpfs: Map<String, Value> =
         asked.tmpfs.iter().map(|tmpfs| (tmpfs.path.clone(), tmpfs.options.join(",").into())).collect();
