@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest answer, in bytes.
 const LONGEST: usize = 4096;
 
+/// Asks whether the machine is still attended to, and says that it is. It is in no answer.
+pub const PULSE: u8 = b'\n';
+
 /// A machine that is served.
 #[derive(Debug)]
 pub struct Link(UnixStream);
@@ -62,7 +65,8 @@ impl Link {
         }
     }
 
-    /// Returns the connection. The first that comes over it, also its end, is the end of the service.
+    /// Returns the connection. Each [`PULSE`] that is sent comes back as soon as the server looks at the machine. Whatever
+    /// else comes, also the connection's end, is the end of the service.
     pub fn into_stream(self) -> UnixStream {
         self.0
     }

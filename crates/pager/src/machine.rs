@@ -2,11 +2,14 @@
 
 use crate::backing::Backing;
 use crate::contents::Bytes;
+use crate::link::PULSE;
 use crate::message::PAGE;
 use crate::table::{Answer, Fill, Stray, Table};
 use fcvm_sys::mapping::Part;
 use fcvm_sys::userfaultfd::{Event, Placed, Stopped, Userfaultfd};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
@@ -25,7 +28,7 @@ pub(crate) struct Machine<'a> {
     pub(crate) uffd: Userfaultfd,
     /// Readable when the monitor has ended.
     pub(crate) monitor: OwnedFd,
-    /// Readable when the owner has.
+    /// Readable when the owner has, or asks.
     pub(crate) owner: &'a UnixStream,
     pub(crate) table: Table,
     pub(crate) backing: &'a Backing,
@@ -127,16 +130,29 @@ impl<'a> Machine<'a> {
         ];
         match rustix::event::poll(&mut fds, patience.as_ref()) {
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(Look::On),
+            Err(Errno::INTR) => return Ok(Look::On),
             Err(error) => return Err(ServeError::Events(error.into())),
         }
-        if !fds[0].revents().is_empty() || !fds[1].revents().is_empty() {
+        if !fds[0].revents().is_empty() || !fds[1].revents().is_empty() && !self.answers_owner() {
             return Ok(Look::Over);
         }
         if fds[2].revents().intersects(PollFlags::ERR | PollFlags::NVAL) {
             return Err(ServeError::Events(io::ErrorKind::InvalidInput.into()));
         }
         Ok(Look::On)
+    }
+
+    /// Answers an owner that asks whether this goes on; false if there is none. An answer that nobody fetches is left out.
+    fn answers_owner(&self) -> bool {
+        let mut asked = [0; 16];
+        let answer =
+            |count| rustix::net::send(self.owner, &[PULSE; 16][..count], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let answered = match rustix::net::recv(self.owner, &mut asked, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return false,
+            Ok((count, _)) => answer(count).map(drop),
+            Err(error) => Err(error),
+        };
+        matches!(answered, Ok(()) | Err(Errno::AGAIN | Errno::INTR))
     }
 
     /// Reads all events. What was given back counts before any fault, also before one that is older: a thread that gives
@@ -231,7 +247,7 @@ impl<'a> Machine<'a> {
 
     fn wake(&self, start: u64, length: u64) -> Result<(), ServeError> {
         match self.uffd.wake(start, length) {
-            Err(error) if error.raw_os_error() != Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+            Err(error) if error.raw_os_error() != Some(Errno::SRCH.raw_os_error()) => {
                 Err(ServeError::Page { address: start, source: error })
             }
             _ => Ok(()),

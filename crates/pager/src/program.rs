@@ -7,6 +7,7 @@
 
 use crate::backing::Backing;
 use crate::contents::Overlay;
+use crate::filter::confine;
 use crate::server::{MOST_CLONES, serve};
 use fcvm_sys::descriptor::take_inherited;
 use fcvm_sys::jail::{self, Bind, Entrance, FIRST_DESCRIPTOR, Jail, Limit, Spawned};
@@ -83,12 +84,15 @@ fn written(order: &Order) -> io::Result<File> {
     Ok(file)
 }
 
-/// Is the server: returns when it cannot go on.
+/// Is the server: returns when it cannot go on. All that it needs is open before the first machine can say a word, and from
+/// then on it makes no system call but those that serving takes.
 pub fn enter() -> io::Result<()> {
     let take = |number: i32| take_inherited(FIRST_DESCRIPTOR + number);
     let order: Order = serde_json::from_reader(io::BufReader::new(File::from(take(0)?)))?;
     let listener = UnixListener::from(take(1)?);
     let memory = File::from(take(2)?);
     let pages = if order.overlays.is_empty() { None } else { Some(File::from(take(3)?)) };
-    serve(&listener, &Backing::open(&order, memory, pages)?)
+    let backing = Backing::open(&order, memory, pages)?;
+    confine().map_err(io::Error::other)?;
+    serve(&listener, &backing)
 }

@@ -22,6 +22,8 @@ use std::process::ExitCode;
 const JAIL: &str = "--jail";
 /// Makes it a page server.
 const PAGER: &str = "--pager";
+/// Makes it one that does what a page server may not do.
+const FILTERED: &str = "--filtered";
 
 type Test = (&'static str, fn());
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Some(FILTERED) => supervision::be_filtered(),
         _ => run(),
     }
 }

@@ -23,6 +23,9 @@ const fn request(number: u32) -> libc::Ioctl {
     number as libc::Ioctl
 }
 
+/// The requests of one that fills the memory of others.
+pub const REQUESTS: [u32; 4] = [IOC_API as u32, IOC_WAKE as u32, IOC_COPY as u32, IOC_ZEROPAGE as u32];
+
 /// Events of ranges that are given back.
 const EVENT_REMOVE: u64 = 1 << 3;
 const MODE_MISSING: u64 = 1;

@@ -4,6 +4,7 @@ use crate::block_on;
 use fcvm_e2e::native::{Guest, Native, Then, passes, passes_or_ends, save};
 use fcvm_spec::PageSize;
 use fcvm_vmm::{Error, Exit};
+use rustix::process::{Pid, Signal};
 use std::fs::File;
 
 pub(crate) const TESTS: &[crate::Test] = &[
@@ -11,6 +12,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("a_served_clone_is_saved_and_what_came_of_it_is_served_too", saved_again),
     ("a_working_set_is_recorded_and_put_ahead", working_set),
     ("a_killed_server_ends_its_clones_with_a_reason", killed_server),
+    ("a_server_that_stands_still_ends_its_clones_with_a_reason", stopped_server),
     ("a_server_that_cannot_read_the_snapshot_ends_the_clone", cut_short),
     ("a_killed_clone_leaves_the_server_to_the_others", killed_clone),
     ("a_clone_without_its_server_does_not_start", absent),
@@ -100,6 +102,19 @@ fn killed_server(native: &Native) {
             let exit = clone.wait().await;
             assert_eq!(exit.to_string(), "was ended because its page server ended");
         }
+    });
+}
+
+fn stopped_server(native: &Native) {
+    block_on(async {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let saved = native.saved(&GUEST, first.path()).await;
+        let server = native.serve(&saved, Vec::new(), first.path());
+        let mut clone = native.restore(&GUEST, (&saved, Some(&server)), second.path()).await.unwrap();
+        let process = Pid::from_raw(server.process.pid().cast_signed()).unwrap();
+        rustix::process::kill_process(process, Signal::STOP).unwrap();
+        let exit = clone.wait().await;
+        assert_eq!(exit.to_string(), "was ended because its page server has not answered for 10 s");
     });
 }
 

@@ -1,17 +1,21 @@
 //! What becomes of a machine and of its server when the other ends, or says what makes no sense.
 
 use crate::machine::{Machine, PAGE, Server, Snapshot, own_pidfd, pidfd, value};
-use fcvm_pager::{Files, Link, LinkError, Program, start};
+use fcvm_pager::{Files, Link, LinkError, PULSE, Program, start};
 use fcvm_sys::descriptor;
 use fcvm_sys::jail::Entrance;
+use rustix::process::Signal;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Command, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode, Stdio};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("a_server_in_its_jail_serves_and_its_end_is_seen_at_once", killed_server),
+    ("an_owner_that_asks_is_answered", asked),
+    ("a_server_is_ended_by_a_system_call_that_serving_does_not_take", filtered),
     ("a_monitor_that_ended_is_served_no_longer", dead_monitor),
     ("an_owner_that_hangs_up_ends_the_service_of_its_machine", hung_up),
     ("a_snapshot_that_was_cut_short_ends_the_machine_and_makes_no_zeros", cut_short),
@@ -45,10 +49,42 @@ fn killed_server() {
     let link = machine.hand_over(&socket).unwrap();
     assert!((0..PAGES).all(|page| machine.read(page) == value(page)));
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.pid())).unwrap();
-    assert!(status.lines().any(|line| line == "CapEff:\t0000000000000000"), "{status}");
+    for line in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.lines().any(|found| found == line), "{line} in {status}");
+    }
     drop(server);
     assert_eq!(last_words(link), "its page server ended");
     assert!(matches!(Machine::new(PAGES).hand_over(&socket), Err(LinkError::Connect(_))));
+}
+
+/// The answer of one that is asked comes from the thread that brings the pages, so one that stands still gives none.
+fn asked() {
+    let snapshot = Snapshot::new(PAGES);
+    let server = Server::of(&snapshot);
+    let machine = Machine::new(PAGES);
+    let mut stream = machine.hand_over(&server.socket).unwrap().into_stream();
+    for count in [1, 3, 100] {
+        let pulses = vec![PULSE; count];
+        stream.write_all(&pulses).unwrap();
+        let mut answers = vec![0; count];
+        stream.read_exact(&mut answers).unwrap();
+        assert_eq!(answers, pulses);
+        assert_eq!(machine.read(count as u64 % PAGES), value(count as u64 % PAGES));
+    }
+}
+
+fn filtered() {
+    let mut child = Command::new(std::env::current_exe().unwrap()).arg(crate::FILTERED).spawn().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::SYS.as_raw()));
+}
+
+/// Does what a server may and then what it may not.
+pub(crate) fn be_filtered() -> ExitCode {
+    fcvm_pager::confine().unwrap();
+    assert!(File::open("/dev/null").is_err(), "what libraries would open is refused");
+    std::thread::spawn(|| {}).join().unwrap();
+    let _ends_here = UnixStream::connect("/nowhere");
+    ExitCode::SUCCESS
 }
 
 fn dead_monitor() {

@@ -3,8 +3,9 @@
 use super::api::{Api, ApiError, Call};
 use super::command;
 use super::files::{self, Ours};
-use super::pager::{Handover, Supervised};
+use super::pager::Handover;
 use super::pages;
+use super::supervision::Supervised;
 use super::workspace::{self, Workspace};
 use super::{Control, FEATURES, Firecracker, ending, saved};
 use crate::control::failed;

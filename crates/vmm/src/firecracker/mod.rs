@@ -16,13 +16,14 @@ mod files;
 mod pager;
 mod pages;
 mod saved;
+mod supervision;
 mod version;
 mod workspace;
 
 pub use api::ApiError;
 pub(crate) use boot::boot;
 pub(crate) use control::Control;
-pub(crate) use pager::Supervised;
+pub(crate) use supervision::Supervised;
 pub use version::{Unsupported, Version};
 
 use crate::Features;

@@ -1,26 +1,20 @@
 //! The way of a machine's memory to its page server: what Firecracker says of it goes there, with the descriptors by which
 //! the server fills it and sees its end.
 //!
-//! Firecracker itself cannot reach the server, and would wait for ever for the pages of one that is gone. So its owner
-//! stays connected, and ends it when that connection does.
+//! Firecracker itself cannot reach the server, and would wait for ever for the pages of one that is gone or stands still. So
+//! its owner stays connected ([`supervision`](super::supervision)).
 
 use super::boot::MONITOR;
+use super::supervision::Supervised;
 use crate::Error;
 use crate::process::host;
 use fcvm_pager::{LONGEST_MESSAGE, Link, Region, regions};
 use fcvm_sys::descriptor;
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::Signal;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
-use tokio::io::{AsyncReadExt, Interest};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinHandle;
-
-/// The most that a server says at the end, in bytes.
-const LAST_WORDS: u64 = 4096;
+use tokio::io::Interest;
+use tokio::net::UnixListener;
 
 /// What is needed to hand a machine over.
 #[derive(Debug)]
@@ -72,54 +66,4 @@ async fn hand_over(
     };
     let talked = tokio::task::spawn_blocking(talk).await.expect("talking to a server does not panic");
     talked.map_err(|source| Error::Pager { source })
-}
-
-/// A machine that ends with its page server.
-#[derive(Debug)]
-pub(crate) struct Supervised {
-    lost: Arc<OnceLock<String>>,
-    watch: JoinHandle<()>,
-}
-
-impl Supervised {
-    fn new(link: Link, monitor: OwnedFd) -> io::Result<Self> {
-        let stream = link.into_stream();
-        stream.set_nonblocking(true)?;
-        let stream = UnixStream::from_std(stream)?;
-        let lost = Arc::new(OnceLock::new());
-        let watch = tokio::spawn(watch(stream, monitor, Arc::clone(&lost)));
-        Ok(Self { lost, watch })
-    }
-
-    /// Says why the machine lost its pages, if it did.
-    pub(crate) fn lost(&self) -> Option<&str> {
-        self.lost.get().map(String::as_str)
-    }
-}
-
-impl Drop for Supervised {
-    fn drop(&mut self) {
-        self.watch.abort();
-    }
-}
-
-/// Waits until the server says no more, and ends the monitor. A server also hangs up on a monitor that has ended: then
-/// there is nothing to end, and nothing was lost.
-async fn watch(stream: UnixStream, monitor: OwnedFd, lost: Arc<OnceLock<String>>) {
-    let mut last_words = Vec::new();
-    // An error is an end.
-    let _ = stream.take(LAST_WORDS).read_to_end(&mut last_words).await;
-    if has_ended(&monitor) {
-        return;
-    }
-    let reason = Link::reason(&last_words);
-    tracing::warn!(reason, "a machine lost its pages");
-    let _ = lost.set(reason);
-    // One that has ended in this moment needs no signal.
-    let _ = rustix::process::pidfd_send_signal(&monitor, Signal::KILL);
-}
-
-fn has_ended(monitor: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(monitor, PollFlags::IN)];
-    matches!(rustix::event::poll(&mut fds, Some(&Timespec::default())), Ok(1..))
 }

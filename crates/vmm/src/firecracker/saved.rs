@@ -5,7 +5,8 @@ use super::Control;
 use super::api::ApiError;
 use super::boot::MONITOR;
 use super::command;
-use super::pager::{Handover, Supervised};
+use super::pager::Handover;
+use super::supervision::Supervised;
 use crate::control::failed;
 use crate::{Error, Memory, Saved};
 
