@@ -139,6 +139,9 @@ pub enum Error {
     /// No process of this number serves a snapshot.
     #[error("no `snapshot serve` runs as process {0} on this data directory")]
     NoServer(u32),
+    /// A process that has a snapshot does not bring its pages.
+    #[error("`snapshot serve` runs as process {0}, but the socket of its page server is gone: start it again")]
+    NoPager(u32),
     /// A snapshot cannot be used as it is.
     #[error("the snapshot {} is damaged: {reason}; `fcvm snapshot rm -f` removes it", path.display())]
     DamagedSnapshot {

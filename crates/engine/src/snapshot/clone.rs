@@ -38,7 +38,9 @@ impl Engine {
         let ports = Arc::new(Published::bind(&request.spec.ports).await?);
         let mut lent = lend(vm.dir().path(), &snapshot, &choice)?;
         lent.states = settled(lent.states, &lent.manifest.spec, &request.spec)?;
-        lent.saved.server = server.and_then(|pid| self.store().pager_of(pid));
+        if crate::snapshot::serve::is_served(&lent.manifest.machine) {
+            lent.saved.server = server.map(|pid| self.store().pager_of(pid)).transpose()?;
+        }
         vm.update(|record| {
             record.image_digest.clone_from(&lent.manifest.image_digest);
             record.command.clone_from(&lent.manifest.command);

@@ -10,7 +10,7 @@ mod difference;
 mod disk;
 mod moved;
 mod prepare;
-mod serve;
+pub(crate) mod serve;
 
 pub use clone::{CloneAsk, clone_spec};
 pub use difference::{Comings, Difference, difference};

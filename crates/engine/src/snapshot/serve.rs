@@ -2,7 +2,7 @@
 
 use crate::{Engine, Error};
 use fcvm_pager::{Files, Order, Overlay};
-use fcvm_store::snapshot::{Served, SnapshotDir, SnapshotHold, name};
+use fcvm_store::snapshot::{SavedMachine, Served, SnapshotDir, SnapshotHold, name};
 use fcvm_sys::process::Watched;
 use fcvm_sys::socket::Address;
 use fcvm_vmm::firecracker;
@@ -34,7 +34,7 @@ impl Engine {
     pub fn serve(&self, snapshot: &SnapshotDir, served: &Served) -> Result<Option<Serving>, Error> {
         let hold = snapshot.hold()?;
         let manifest = snapshot.manifest()?;
-        if manifest.machine.backend != firecracker::PROGRAM {
+        if !is_served(&manifest.machine) {
             return Ok(None);
         }
         let failed = |source| Error::Memory { what: "serve", source };
@@ -52,6 +52,11 @@ impl Engine {
             fcvm_pager::start(&settings.pager(), &order, files, &settings.entrance()).map_err(Error::Pager)?;
         Ok(Some(Serving { server: Watched::new(spawned.child).map_err(failed)?, _hold: hold }))
     }
+}
+
+/// Whether a server brings the pages of a machine's memory to its clones, who map them otherwise.
+pub(crate) fn is_served(machine: &SavedMachine) -> bool {
+    machine.backend == firecracker::PROGRAM
 }
 
 fn overlays(pages: &File) -> io::Result<Vec<Overlay>> {

@@ -42,10 +42,11 @@ impl Store {
         id.filter(|_| !sweep::is_free(&path)).ok_or(Error::NoServer(pid))
     }
 
-    /// Finds where a process listens that brings the pages of its snapshot; none if it does not.
-    pub fn pager_of(&self, pid: u32) -> Option<PathBuf> {
+    /// Finds where a process listens that brings the pages of its snapshot. Where its machines map them there is no such
+    /// place, and nobody may ask for it.
+    pub fn pager_of(&self, pid: u32) -> Result<PathBuf, Error> {
         let path = self.serve_path(pid).with_extension(PAGER);
-        path.exists().then_some(path)
+        if path.exists() { Ok(path) } else { Err(Error::NoPager(pid)) }
     }
 
     fn serve_path(&self, pid: u32) -> PathBuf {

@@ -252,11 +252,11 @@ fn a_server_that_was_killed_serves_nothing_and_is_swept() {
     let (_dir, store) = store();
     let served = store.serve_snapshot(&id(1), 42).unwrap();
     assert_eq!(store.served_by(42).unwrap(), id(1));
-    assert_eq!(store.pager_of(42), None);
+    assert!(matches!(store.pager_of(42), Err(Error::NoPager(42))));
     let listener = std::os::unix::net::UnixListener::bind(served.pager()).unwrap();
     store.sweep_snapshots().unwrap();
     assert_eq!(store.served_by(42).unwrap(), id(1));
-    assert_eq!(store.pager_of(42), Some(served.pager()));
+    assert_eq!(store.pager_of(42).unwrap(), served.pager());
     assert!(matches!(store.served_by(43), Err(Error::NoServer(43))));
     // Without its owner's last word, as after SIGKILL: the kernel drops the lock, the file stays.
     let (path, socket) = (store.snapshots_dir().join("42.serve"), served.pager());
