@@ -76,14 +76,17 @@ fn the_process_is_what_image_and_flags_make_it() {
 #[test]
 fn a_privileged_container_has_the_guests_devices_and_capabilities() {
     let host = Host::new();
-    let script = "test -b /dev/vda; echo $?; grep CapEff /proc/self/status; echo hello > /dev/null";
+    let script = "test -b /dev/vda; echo $?; grep CapEff /proc/self/status; echo hello > /dev/null; \
+        cat /sys/class/misc/hw_random/rng_current; test ! -c /dev/hwrng || head -c 64 /dev/hwrng | wc -c";
     let run = |flags: &[&str]| {
         let command = [BUSYBOX, "sh", "-c", script];
         host.fcvm(["run", "--rm"].iter().chain(flags).chain(&command)).ok().text()
     };
     let privileged = run(&["--privileged", "--init"]);
     assert!(privileged.starts_with("0\n") && privileged.contains("1ffffffffff"), "{privileged}");
-    assert!(run(&[]).starts_with("1\n"));
+    assert!(privileged.ends_with("\nvirtio_rng.0\n64"), "the monitor's random numbers reach the kernel: {privileged}");
+    let plain = run(&[]);
+    assert!(plain.starts_with("1\n") && plain.ends_with("\nvirtio_rng.0"), "{plain}");
     host.assert_clean();
 }
 

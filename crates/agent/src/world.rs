@@ -22,6 +22,8 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
         boot::load_module("tun.ko")?;
     }
     boot::load_module("fuse.ko")?;
+    // From then on the kernel's pool hears the host's random numbers all the time.
+    boot::load_module("virtio_rng.ko")?;
     enter_system(&plan.disks.system)?;
     for name in ["image", "scratch", "rootfs", "bundle", "given", "volumes"] {
         fs::create_dir_all(Path::new(DIR).join(name)).with_context(|| format!("make {DIR}/{name}"))?;
