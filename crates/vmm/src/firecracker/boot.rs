@@ -3,6 +3,7 @@
 use super::api::{Api, ApiError, Call};
 use super::command;
 use super::files::{self, Ours};
+use super::metrics::Counts;
 use super::pager::Handover;
 use super::pages;
 use super::supervision::Supervised;
@@ -33,7 +34,7 @@ const BESIDE: u64 = 32 << 20;
 /// Boots a machine. See [`crate::boot`].
 pub(crate) async fn boot(firecracker: &Firecracker, spec: &MachineSpec, entrance: &Entrance) -> Result<Machine, Error> {
     check(spec)?;
-    let (Ours { mut memory, log, listener, pager }, descriptors) = files::open(spec)?;
+    let (Ours { mut memory, log, metrics, listener, pager }, descriptors) = files::open(spec)?;
     let (console, its_console) = pair("console")?;
     let jail = Jail {
         arguments: command::arguments(),
@@ -47,8 +48,9 @@ pub(crate) async fn boot(firecracker: &Firecracker, spec: &MachineSpec, entrance
     };
     let mut process =
         Process::start(process::Monitor { name: MONITOR, meaning: ending::meaning }, jail, (spec, entrance), console)?;
-    let log = follow(log)?;
-    process.readers.spawn(process.stderr.clone().follow(log));
+    process.readers.spawn(process.stderr.clone().follow(read("log", log)?));
+    let counts = Counts::create(&spec.run_dir).map_err(host("metrics"))?;
+    process.readers.spawn(counts.follow(read("metrics", metrics)?));
     let workspace = Workspace::of(process.pid());
     let mut control = Control::new(workspace, &memory);
     let handover = handover(pager, spec, &process)?;
@@ -109,8 +111,8 @@ fn handover(pager: Option<StdListener>, spec: &MachineSpec, process: &Process) -
     }))
 }
 
-fn follow(log: OwnedFd) -> Result<pipe::Receiver, Error> {
-    pipe::Receiver::from_owned_fd(log).map_err(host("log"))
+fn read(what: &'static str, pipe: OwnedFd) -> Result<pipe::Receiver, Error> {
+    pipe::Receiver::from_owned_fd(pipe).map_err(host(what))
 }
 
 /// Waits for the API, and makes the calls that a machine takes.

@@ -17,6 +17,8 @@ use std::ffi::OsString;
 pub(super) enum Inherited {
     /// Where it writes its log.
     Log,
+    /// Where it writes what it counts.
+    Metrics,
     /// The kernel.
     Kernel,
     /// The initramfs.
@@ -38,6 +40,7 @@ impl Inherited {
     pub(super) fn name(self) -> String {
         match self {
             Self::Log => "log".to_owned(),
+            Self::Metrics => "metrics".to_owned(),
             Self::Kernel => "kernel".to_owned(),
             Self::Initramfs => "initramfs".to_owned(),
             Self::Memory => "memory".to_owned(),
@@ -51,13 +54,13 @@ impl Inherited {
 
 /// Returns what Firecracker inherits for a machine, in the order of its descriptors.
 pub(super) fn inherited(spec: &MachineSpec) -> Vec<Inherited> {
-    use Inherited::{Devices, Disk, Initramfs, Kernel, Listener, Log, Memory, Pager};
+    use Inherited::{Devices, Disk, Initramfs, Kernel, Listener, Log, Memory, Metrics, Pager};
     let origin: &[Inherited] = match &spec.origin {
         Origin::Boot { .. } => &[Kernel, Initramfs],
         Origin::Saved(Saved { server: None, .. }) => &[Memory, Devices],
         Origin::Saved(Saved { server: Some(_), .. }) => &[Pager, Devices],
     };
-    [Log, Listener].into_iter().chain(origin.iter().copied()).chain((0..spec.disks.len()).map(Disk)).collect()
+    [Log, Metrics, Listener].into_iter().chain(origin.iter().copied()).chain((0..spec.disks.len()).map(Disk)).collect()
 }
 
 /// Returns the names by which it finds them in its workspace.
@@ -72,8 +75,9 @@ pub(super) fn entries(spec: &MachineSpec) -> Vec<Entry> {
 
 /// Returns the arguments.
 pub(super) fn arguments() -> Vec<OsString> {
-    let log = inside(&Inherited::Log.name());
-    let pairs = [("--api-sock", inside(API)), ("--log-path", log), ("--level", "Warn".to_owned())];
+    let (log, metrics) = (inside(&Inherited::Log.name()), inside(&Inherited::Metrics.name()));
+    let pairs =
+        [("--api-sock", inside(API)), ("--log-path", log), ("--level", "Warn".to_owned()), ("--metrics-path", metrics)];
     let pairs = pairs.into_iter().flat_map(|(name, value)| [OsString::from(name), OsString::from(value)]);
     // The id is all that logs and metrics would tell machines apart by; both are one machine's own here.
     pairs.chain(["--id".into(), "vm".into()]).collect()

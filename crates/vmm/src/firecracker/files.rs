@@ -14,6 +14,7 @@ use std::os::unix::net::UnixListener;
 pub(super) struct Ours {
     pub(super) memory: Memory,
     pub(super) log: OwnedFd,
+    pub(super) metrics: OwnedFd,
     pub(super) listener: UnixListener,
     /// Where Firecracker says where it has the memory, if a server brings the pages.
     pub(super) pager: Option<UnixListener>,
@@ -22,14 +23,16 @@ pub(super) struct Ours {
 /// Opens and makes all that a machine needs; returns the owner's ends, and what Firecracker inherits in its order.
 pub(super) fn open(spec: &MachineSpec) -> Result<(Ours, Vec<OwnedFd>), Error> {
     let (log, its_log) = files::pipe("log")?;
+    let (metrics, its_metrics) = files::pipe("metrics")?;
     let listener = socket().map_err(host("link"))?;
-    let mut its_log = Some(its_log);
+    let (mut its_log, mut its_metrics) = (Some(its_log), Some(its_metrics));
     let memory = memory_of(spec)?;
     let mut pager = None;
     let mut handed = Vec::new();
     for what in inherited(spec) {
         handed.push(match (what, &spec.origin) {
             (Inherited::Log, _) => its_log.take().expect("there is one log"),
+            (Inherited::Metrics, _) => its_metrics.take().expect("there is one place for metrics"),
             (Inherited::Listener, _) => listener.try_clone().map_err(host("link"))?,
             (Inherited::Kernel, Origin::Boot { kernel, .. }) => files::readable("kernel", kernel)?,
             (Inherited::Initramfs, Origin::Boot { initramfs, .. }) => files::readable("initramfs", initramfs)?,
@@ -55,7 +58,7 @@ pub(super) fn open(spec: &MachineSpec) -> Result<(Ours, Vec<OwnedFd>), Error> {
             }
         });
     }
-    Ok((Ours { memory, log, listener: listener.into(), pager }, handed))
+    Ok((Ours { memory, log, metrics, listener: listener.into(), pager }, handed))
 }
 
 /// Opens the memory of a saved machine; that of one that boots is Firecracker's own.

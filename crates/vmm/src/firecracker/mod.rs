@@ -13,6 +13,7 @@ mod ending;
 #[cfg(test)]
 mod fake;
 mod files;
+mod metrics;
 mod pager;
 mod pages;
 mod saved;
@@ -23,6 +24,7 @@ mod workspace;
 pub use api::ApiError;
 pub(crate) use boot::boot;
 pub(crate) use control::Control;
+pub use metrics::METRICS_FILE;
 pub(crate) use supervision::Supervised;
 pub use version::{Unsupported, Version};
 
