@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is a test, which clippy cannot know without its harness")]
 
+#[path = "contract/dial.rs"]
+mod dial;
 #[path = "contract/guest.rs"]
 mod guest;
 #[path = "contract/inside.rs"]

@@ -1,9 +1,10 @@
 //! Guests made for these tests.
 
+use crate::dial;
 use cpio::NewcBuilder;
 use cpio::newc::trailer;
 use fcvm_spec::{Accel, MiB, VmmChoice};
-use fcvm_vmm::{Disk, Entrance, MachineSpec, Origin, Probe};
+use fcvm_vmm::{Backend, Choice, Disk, Entrance, Exit, LINK_PORT, MachineSpec, Origin, Probe, choose};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ pub(crate) struct Guest {
     kernel: PathBuf,
     modules: Option<PathBuf>,
     busybox: Option<PathBuf>,
-    pub(crate) host: Probe,
+    choice: Choice,
 }
 
 impl Guest {
@@ -23,21 +24,52 @@ impl Guest {
         let path: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
         let kernel = variable("FCVM_TEST_KERNEL").ok_or("FCVM_TEST_KERNEL is not set")?;
         let host = Probe::of_host(&path, variable("FCVM_FIRECRACKER_BIN").as_deref());
-        host.qemu.as_ref().ok_or("there is no QEMU")?;
+        let choice = choose(VmmChoice::Auto, Accel::Auto, &host).map_err(|error| error.to_string())?;
         let busybox = path.iter().map(|directory| directory.join("busybox")).find(|file| file.exists());
-        Ok(Self { kernel, modules: variable("FCVM_TEST_MODULES"), busybox, host })
+        Ok(Self { kernel, modules: variable("FCVM_TEST_MODULES"), busybox, choice })
     }
 
     /// Tells whether guests can be given programs.
     pub(crate) fn has_userland(&self) -> Result<(), String> {
         self.modules.as_ref().ok_or("FCVM_TEST_MODULES is not set")?;
         self.busybox.as_ref().ok_or("there is no busybox")?;
+        if self.dials() && !cfg!(target_arch = "x86_64") {
+            return Err("the program that dials is one of x86_64".to_owned());
+        }
         Ok(())
+    }
+
+    /// Whether guests dial their owner, anew after each save. Others have a port that is always there.
+    pub(crate) fn dials(&self) -> bool {
+        matches!(self.choice.backend, Backend::Firecracker(_))
+    }
+
+    /// How a guest ends that resets itself, as one does that panics: Firecracker tells this from nothing else.
+    pub(crate) fn reset(&self) -> Exit {
+        if self.dials() { Exit::PoweredOff } else { Exit::Reset }
+    }
+
+    /// What a guest does to power off. Firecracker has no such button: its guests reset themselves.
+    pub(crate) fn power_off(&self) -> &'static str {
+        if self.dials() { "\nreboot -f\nsleep 1000\n" } else { "\npoweroff -f\nsleep 1000\n" }
     }
 
     /// Describes a machine that panics because it has no root file system.
     pub(crate) fn panicking(&self, directory: &Path) -> MachineSpec {
         self.machine(directory, Vec::new())
+    }
+
+    /// Describes a machine that runs a script with busybox each time it is connected to its owner, by descriptor 3.
+    pub(crate) fn linked(&self, directory: &Path, script: &str) -> MachineSpec {
+        let connect = if self.dials() {
+            "while :; do dial /bin/sh /serve; done\n".to_owned()
+        } else {
+            format!(
+                "for p in /sys/class/virtio-ports/*; do [ \"$(cat $p/name)\" = {LINK_PORT} ] && port=/dev/${{p##*/}}; done\n\
+                while :; do sh /serve 3<>$port; done\n"
+            )
+        };
+        self.scripted(directory, Vec::new(), &format!("cat > /serve <<'END'\n{script}END\n{connect}"))
     }
 
     /// Describes a machine that runs a script with busybox.
@@ -50,7 +82,10 @@ impl Guest {
         archive = add(archive, "bin/busybox", 0o100755, &std::fs::read(busybox).unwrap());
         let mut init = "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\n".to_owned();
         init += "mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev\n";
-        for module in std::fs::read_to_string(modules.join("boot.list")).unwrap().lines() {
+        let list = |name: &str| std::fs::read_to_string(modules.join(name)).unwrap();
+        let later = if self.dials() { list("later.list") } else { String::new() };
+        archive = add(archive, "bin/dial", 0o100755, &dial::program());
+        for module in list("boot.list").lines().chain(later.lines().filter(|name| name.contains("vsock"))) {
             archive = add(archive, &format!("m/{module}"), 0o100644, &std::fs::read(modules.join(module)).unwrap());
             init += &format!("insmod /m/{module}\n");
         }
@@ -62,7 +97,7 @@ impl Guest {
         let initramfs = directory.join("initramfs");
         std::fs::write(&initramfs, trailer(archive).unwrap()).unwrap();
         MachineSpec {
-            choice: fcvm_vmm::choose(VmmChoice::Auto, Accel::Auto, &self.host).unwrap(),
+            choice: self.choice.clone(),
             cpus: 1,
             memory: MiB(192),
             pages: fcvm_spec::PageSize::Base,

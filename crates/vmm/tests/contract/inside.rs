@@ -1,7 +1,7 @@
 //! What a guest sees of its machine.
 
 use crate::guest::{Guest, block_on, entrance};
-use fcvm_vmm::{Access, Disk, Error, Exit, LINK_PORT, boot};
+use fcvm_vmm::{Access, Disk, Error, Exit, boot};
 use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -12,8 +12,6 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("a_guest_that_powers_off_ends_its_machine", powers_off),
     ("a_flood_on_the_console_does_not_stop_the_guest", floods),
 ];
-
-const POWER_OFF: &str = "poweroff -f\nsleep 1000\n";
 
 fn disk(directory: &Path, name: &str, access: Access) -> Disk {
     let path: PathBuf = directory.join(name);
@@ -29,13 +27,13 @@ fn disks(guest: &Guest) {
         let disks = [("system", Access::ReadOnly), ("image", Access::ReadOnly), ("scratch", Access::ReadWrite)];
         let disks = disks.map(|(name, access)| disk(directory.path(), name, access)).to_vec();
         let script = "for d in /sys/block/vd*; do n=${d##*/}\n\
-            echo \"DISK $n $(cat $d/serial) $(cat $d/ro) $(head -c 8 /dev/$n | tr -d '\\0')\"; done\n\
+            echo \"DISK $n $(cat $d/ro) $(head -c 8 /dev/$n | tr -d '\\0')\"; done\n\
             printf written > /dev/vda; printf written > /dev/vdc; sync\n";
-        let spec = guest.scripted(directory.path(), disks, &(script.to_owned() + POWER_OFF));
+        let spec = guest.scripted(directory.path(), disks, &(script.to_owned() + guest.power_off()));
         let mut machine = boot(&spec, &entrance()).await.unwrap();
         assert_eq!(machine.wait().await, Exit::PoweredOff);
         let tail = machine.console().tail();
-        for line in ["DISK vda vda 1 system", "DISK vdb vdb 1 image", "DISK vdc vdc 0 scratch"] {
+        for line in ["DISK vda 1 system", "DISK vdb 1 image", "DISK vdc 0 scratch"] {
             assert!(tail.contains(line), "{line} in {tail}");
         }
         assert!(std::fs::read(&spec.disks[0].path).unwrap().starts_with(b"system"));
@@ -46,7 +44,8 @@ fn disks(guest: &Guest) {
 fn many_disks(guest: &Guest) {
     block_on(async {
         let directory = tempfile::tempdir().unwrap();
-        let mut spec = guest.scripted(directory.path(), Vec::new(), &format!("echo DISKS /dev/vd*\n{POWER_OFF}"));
+        let mut spec =
+            guest.scripted(directory.path(), Vec::new(), &format!("echo DISKS /dev/vd*\n{}", guest.power_off()));
         let most = spec.choice.backend.features().disks;
         let add = |index: usize| disk(directory.path(), &index.to_string(), Access::ReadOnly);
         spec.disks = (0..=most).map(add).collect();
@@ -63,11 +62,8 @@ fn many_disks(guest: &Guest) {
 fn link(guest: &Guest) {
     block_on(async {
         let directory = tempfile::tempdir().unwrap();
-        let script = format!(
-            "for p in /sys/class/virtio-ports/*; do [ \"$(cat $p/name)\" = {LINK_PORT} ] && port=/dev/${{p##*/}}; done\n\
-            exec 3<>$port; echo hello >&3; read line <&3; echo \"got $line\" >&3; read end <&3\n"
-        );
-        let spec = guest.scripted(directory.path(), Vec::new(), &(script + POWER_OFF));
+        let script = "echo hello >&3; read line <&3; echo \"got $line\" >&3; read end <&3".to_owned();
+        let spec = guest.linked(directory.path(), &(script + guest.power_off()));
         let mut machine = boot(&spec, &entrance()).await.unwrap();
         let mut line = machine.take_line().unwrap();
         assert!(machine.take_line().is_none());
@@ -87,7 +83,7 @@ fn link(guest: &Guest) {
 fn powers_off(guest: &Guest) {
     block_on(async {
         let directory = tempfile::tempdir().unwrap();
-        let spec = guest.scripted(directory.path(), Vec::new(), POWER_OFF);
+        let spec = guest.scripted(directory.path(), Vec::new(), guest.power_off());
         let mut machine = boot(&spec, &entrance()).await.unwrap();
         assert_eq!(machine.wait().await, Exit::PoweredOff);
     });
@@ -97,7 +93,7 @@ fn floods(guest: &Guest) {
     block_on(async {
         let directory = tempfile::tempdir().unwrap();
         let script = "head -c 300000 /dev/zero | tr '\\0' x; echo; echo after the flood\n";
-        let spec = guest.scripted(directory.path(), Vec::new(), &(script.to_owned() + POWER_OFF));
+        let spec = guest.scripted(directory.path(), Vec::new(), &(script.to_owned() + guest.power_off()));
         let mut machine = boot(&spec, &entrance()).await.unwrap();
         assert_eq!(machine.wait().await, Exit::PoweredOff);
         let tail = machine.console().tail();
