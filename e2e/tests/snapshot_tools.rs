@@ -55,6 +55,8 @@ fn a_served_snapshot_is_found_by_its_server_as_long_as_that_lives() {
     let host = Host::new();
     host.start("box", &[BUSYBOX, "sleep", "1000"]);
     host.fcvm(["snapshot", "create", "--tag", "warm", "box"]).ok();
+    // A server brings what is recorded here before it is asked for.
+    host.fcvm(["snapshot", "tune", "warm", "--exec", "cat /etc/passwd"]).ok();
     let (server, stdout) = Started::streaming(host.command(["snapshot", "serve", "warm"]));
     let mut pid = String::new();
     BufReader::new(stdout).read_line(&mut pid).unwrap();
