@@ -14,8 +14,8 @@ mod guest;
 /// The only version that there has ever been since Linux 2.6.22.
 const API_VERSION: i32 = 12;
 
-/// A guest of one instruction is done in microseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A guest of one instruction is done in microseconds. A busy host that is itself emulated takes seconds to make its machine.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What runs a guest's instructions on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub enum Acceleration {
     },
 }
 
-/// Finds out what this host's KVM is good for. Blocks for some milliseconds, at worst for two seconds.
+/// Finds out what this host's KVM is good for. Blocks for some milliseconds, at worst for ten seconds.
 pub fn probe() -> Acceleration {
     let unavailable = |reason: String| Acceleration::Unavailable { reason };
     let kvm = match File::options().read(true).write(true).open("/dev/kvm") {

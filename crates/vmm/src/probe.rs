@@ -19,7 +19,7 @@ pub struct Probe {
 
 impl Probe {
     /// Looks at this host, with these directories to look for programs in, or the Firecracker that is named. At worst,
-    /// with a broken KVM, it blocks for two seconds.
+    /// with a broken KVM, it blocks for ten seconds.
     pub fn of_host(search_path: &[PathBuf], firecracker: Option<&Path>) -> Self {
         Self {
             firecracker: firecracker::find(firecracker, search_path),
