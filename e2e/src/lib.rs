@@ -8,6 +8,7 @@ mod host;
 pub mod native;
 pub mod podman;
 mod program;
+mod qcow2;
 mod registry;
 mod terminal;
 mod traces;
@@ -17,6 +18,7 @@ pub use fixture::{
 };
 pub use host::{Host, Run, free_port, get, sha256};
 pub use program::{Finished, Started};
+pub use qcow2::write_qcow2;
 pub use registry::{Access, PASSWORD, Registry, USER, copy_image};
 pub use terminal::Terminal;
 pub use traces::Process;

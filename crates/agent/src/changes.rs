@@ -1,6 +1,6 @@
 //! What the container has written, told from the upper layer of its overlay and the image below it.
 
-use crate::{place, world};
+use crate::{place, scratch, world};
 use anyhow::{Context, Result};
 use fcvm_link::{Sender, Stream, StreamError};
 use fcvm_proto::usage::{Change, Changes, FileChange};
@@ -26,7 +26,7 @@ pub(crate) struct Layer {
 impl Layer {
     /// What the container has written over its image.
     pub(crate) fn of_container() -> Self {
-        let (upper, lower) = (Path::new(world::SCRATCH).join("upper"), Path::new(world::DIR).join("image"));
+        let (upper, lower) = (Path::new(scratch::PLACE).join("upper"), Path::new(world::DIR).join("image"));
         Self { upper, lower }
     }
 

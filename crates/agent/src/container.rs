@@ -7,7 +7,7 @@ use crate::join::find_program_in;
 use crate::podman;
 use crate::pump::{Process, Streams};
 use crate::reaper::Reaper;
-use crate::{cgroup, init, place, terminal, user, volume, world};
+use crate::{cgroup, disk, init, place, terminal, user, volume, world};
 use anyhow::{Context, Result};
 use fcvm_proto::message::Exit;
 use fcvm_proto::plan;
@@ -56,7 +56,7 @@ pub(crate) async fn start(
     let (env, owner) = complete(&mut oci, &plan.user, &root)?;
     let name = oci["process"]["args"][0].as_str().unwrap_or_default();
     let found = find_program_in(&root, name, &env).map_err(|failure| Refusal::new(failure.code, failure.reason));
-    // It may be in a volume, where crun looks too.
+    // It may be in a volume or on a disk, where crun looks too.
     if !has_volumes(&oci) {
         found.as_ref().map_err(Clone::clone)?;
     }
@@ -160,7 +160,7 @@ fn complete(oci: &mut Value, user: &str, root: &Path) -> Result<(Vec<String>, (u
 
 fn has_volumes(oci: &Value) -> bool {
     let sources = oci["mounts"].as_array().into_iter().flatten().filter_map(|mount| mount["source"].as_str());
-    sources.into_iter().any(|source| [volume::DIR, place::VIEWS].iter().any(|dir| source.starts_with(dir)))
+    sources.into_iter().any(|source| [volume::DIR, place::VIEWS, disk::DIR].iter().any(|dir| source.starts_with(dir)))
 }
 
 fn texts(list: &Value) -> Vec<String> {

@@ -9,7 +9,8 @@
 use crate::link::Link;
 use crate::reaper::{self, Reaper};
 use crate::serve::Guest;
-use crate::{power, wake, world};
+use crate::world::{self, World};
+use crate::{power, wake};
 use anyhow::{Context, Result, bail};
 use fcvm_link::{Ended, Resumable, Role};
 use fcvm_proto::message::Verdict;
@@ -26,7 +27,7 @@ pub(crate) async fn live() -> Result<()> {
         Verdict::Continue { .. } | Verdict::Restored(_) => bail!("the host takes a fresh guest for an old one"),
         Verdict::Refused { reason } => bail!("the host refuses this guest: {reason}"),
     };
-    let way_out = world::build(&plan)?;
+    let World { way_out, disks } = world::build(&plan)?;
     let reaper = Reaper::default();
     let reaping = reaper.clone();
     let lives = async move {
@@ -35,7 +36,7 @@ pub(crate) async fn live() -> Result<()> {
         let button = power::button()?;
         let mut watching = tokio::task::spawn_local(power::watch(button.clone(), session.clone()));
         let way_out = way_out.map(|interface| interface.serve(session));
-        let guest = Rc::new(Guest::new(plan.container, reaper));
+        let guest = Rc::new(Guest::new(plan.container, plan.disks.scratch, disks, reaper));
         loop {
             tokio::task::spawn_local(guest.clone().serve(incoming));
             let delta = one_life(&mut link, &mut resumable).await?;

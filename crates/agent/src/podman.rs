@@ -13,7 +13,7 @@ use crate::helper::Helpers;
 use crate::join::Request;
 use crate::pump::Process;
 use crate::reaper::Reaper;
-use crate::{cgroup, world};
+use crate::{cgroup, scratch};
 use anyhow::{Context, Result};
 use fcvm_proto::message::{Exec, Place, TerminalSize};
 use fcvm_proto::plan::Health;
@@ -35,7 +35,7 @@ const PID_FILE: &str = "/run/fcvm/podman/pid";
 
 /// Makes the places to which Podman writes: the system disk leads to them.
 pub(crate) fn make_room() -> Result<()> {
-    let room = Path::new(world::SCRATCH).join("containers");
+    let room = Path::new(scratch::PLACE).join("containers");
     for name in ["cache", "tmp"] {
         fs::create_dir_all(room.join(name)).with_context(|| format!("make Podman's {name}"))?;
     }

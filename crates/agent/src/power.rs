@@ -64,6 +64,7 @@ pub(crate) fn settle() -> std::io::Result<()> {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
+    crate::disk::settle();
     rustix::fs::sync();
     for place in ["/run/fcvm/rootfs", "/run/fcvm/scratch"] {
         let _ = unmount(place, UnmountFlags::DETACH);

@@ -2,11 +2,12 @@
 
 use crate::changes::Layer;
 use crate::container::{self, Container};
+use crate::disk::Disks;
 use crate::helper::Helpers;
 use crate::pump::{Carried, Process};
 use crate::reaper::Reaper;
 use crate::volume::Volumes;
-use crate::{census, cgroup, changes, copy, dial, exec, power, usage, world};
+use crate::{census, cgroup, changes, copy, dial, exec, power, scratch, usage};
 use anyhow::{Context, Result};
 use fcvm_link::{Incoming, Opened, Stream};
 use fcvm_proto::message::{Done, HostRequest, ProcessEvent, Time};
@@ -15,7 +16,7 @@ use fcvm_proto::restore::Delta;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tokio::sync::Notify;
 
@@ -27,6 +28,9 @@ pub(crate) struct Guest {
     volumes: Volumes,
     plan: RefCell<plan::Container>,
     container: RefCell<Option<Container>>,
+    /// The scratch disk's device.
+    scratch: String,
+    disks: Disks,
     console: RefCell<Console>,
     freed: Notify,
 }
@@ -45,7 +49,7 @@ enum Console {
 }
 
 impl Guest {
-    pub(crate) fn new(plan: plan::Container, reaper: Reaper) -> Self {
+    pub(crate) fn new(plan: plan::Container, scratch: String, disks: Disks, reaper: Reaper) -> Self {
         let console = Console::Unstarted.into();
         Self {
             reaper,
@@ -53,6 +57,8 @@ impl Guest {
             volumes: Volumes::default(),
             plan: plan.into(),
             container: RefCell::default(),
+            scratch,
+            disks,
             console,
             freed: Notify::new(),
         }
@@ -127,10 +133,11 @@ impl Guest {
                     Some(dir) => cgroup::limit(&dir, memory, cpu_milli),
                     None => Err(anyhow::anyhow!("the container is not running")),
                 };
-                reply(stream, &limited.map_or_else(|error| Done::Failed(format!("{error:#}")), |()| Done::Ok)).await;
+                reply(stream, &done(limited)).await;
             }
-            Ok(HostRequest::Freeze) => reply(stream, &settled(fcvm_sys::guest::freeze).await).await,
-            Ok(HostRequest::Thaw) => reply(stream, &settled(fcvm_sys::guest::thaw).await).await,
+            Ok(HostRequest::Freeze) => reply(stream, &self.freeze().await).await,
+            Ok(HostRequest::Thaw) => reply(stream, &self.thaw().await).await,
+            Ok(HostRequest::Grow { bytes }) => reply(stream, &done(scratch::grow(&self.scratch, bytes).await)).await,
             Ok(HostRequest::Census) => census::answer(self.container_pid(), stream).await,
             Ok(HostRequest::Clock { shift_ns }) => {
                 // Whether it did is what the answer tells.
@@ -152,6 +159,10 @@ impl Guest {
         let (sender, receiver) = stream.split();
         if !matches!(*self.console.borrow(), Console::Unstarted) {
             return sender.reset("the container was started before");
+        }
+        if let Some(reason) = &self.disks.failure {
+            let _ = sender.message(&ProcessEvent::Failed { code: 125, reason: reason.clone() }).await;
+            return sender.finish();
         }
         self.console.replace(Console::Carried);
         let plan = self.plan.borrow().clone();
@@ -184,6 +195,28 @@ impl Guest {
         self.carry(process, (sender, receiver)).await;
     }
 
+    /// The places of all file systems that are written to.
+    fn written(&self) -> Vec<PathBuf> {
+        self.disks.writable.iter().cloned().chain([scratch::PLACE.into()]).collect()
+    }
+
+    async fn freeze(&self) -> Done {
+        let frozen = settled(self.written(), fcvm_sys::guest::freeze).await;
+        if frozen.is_err() {
+            // Those that stand still go on; the others say that they do.
+            self.thaw().await;
+        }
+        done(frozen.map_err(anyhow::Error::from))
+    }
+
+    async fn thaw(&self) -> Done {
+        let thaw = |place: &Path| match fcvm_sys::guest::thaw(place) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            thawed => thawed,
+        };
+        done(settled(self.written(), thaw).await.map_err(anyhow::Error::from))
+    }
+
     async fn carry(&self, mut process: Process, (sender, receiver): (fcvm_link::Sender, fcvm_link::Receiver)) {
         let started = sender.message(&ProcessEvent::Started { pid: process.pid() }).await;
         let carried = match started {
@@ -199,10 +232,14 @@ impl Guest {
     }
 }
 
-/// Does something to the scratch disk's file system, which may take as long as the disk.
-async fn settled(act: fn(&Path) -> io::Result<()>) -> Done {
-    let acted = tokio::task::spawn_blocking(move || act(Path::new(world::SCRATCH))).await.map_err(io::Error::from);
-    acted.flatten().map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok)
+/// Does something to file systems one after the other, which may take as long as their disks.
+async fn settled(places: Vec<PathBuf>, act: fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let acted = tokio::task::spawn_blocking(move || places.iter().try_for_each(|place| act(place))).await;
+    acted.map_err(io::Error::from).flatten()
+}
+
+fn done(result: Result<()>) -> Done {
+    result.map_or_else(|error| Done::Failed(format!("{error:#}")), |()| Done::Ok)
 }
 
 /// Answers with one message and waits until the host has seen it.

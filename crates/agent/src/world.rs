@@ -1,7 +1,9 @@
 //! Makes the world that a plan describes: clock, disks, root, network. Each step once, in this order.
 
+use crate::disk::Disks;
 use crate::network::{self, Interface};
-use crate::{boot, cgroup, podman};
+use crate::scratch::PLACE as SCRATCH;
+use crate::{boot, cgroup, podman, scratch};
 use anyhow::{Context, Result};
 use fcvm_proto::plan::{Engine, Network, Plan};
 use rustix::mount::{MountFlags, mount, mount_move};
@@ -11,11 +13,16 @@ use std::path::Path;
 
 /// Where the agent keeps what the container is made of.
 pub(crate) const DIR: &str = "/run/fcvm";
-/// Where the scratch disk is.
-pub(crate) const SCRATCH: &str = "/run/fcvm/scratch";
 
-/// Applies a boot plan up to the point where the container can start. Returns the way out, if the plan has one.
-pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
+/// What later requests need of the world.
+pub(crate) struct World {
+    /// The way out, if the plan has one.
+    pub(crate) way_out: Option<Interface>,
+    pub(crate) disks: Disks,
+}
+
+/// Applies a boot plan up to the point where the container can start.
+pub(crate) fn build(plan: &Plan) -> Result<World> {
     fcvm_sys::guest::set_clock(plan.time_ns).context("set the clock")?;
     fcvm_sys::guest::add_entropy(&hex(&plan.entropy)).context("credit the host's random bytes")?;
     if matches!(plan.network, Network::Link { .. }) {
@@ -24,12 +31,16 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
     boot::load_module("fuse.ko")?;
     // From then on the kernel's pool hears the host's random numbers all the time.
     boot::load_module("virtio_rng.ko")?;
+    let disks = Disks::mount(&plan.disks.extra);
     enter_system(&plan.disks.system)?;
     for name in ["image", "scratch", "rootfs", "bundle", "given", "volumes"] {
         fs::create_dir_all(Path::new(DIR).join(name)).with_context(|| format!("make {DIR}/{name}"))?;
     }
     attach(&plan.disks.image, "/run/fcvm/image", "erofs", MountFlags::RDONLY, c"")?;
     attach(&plan.disks.scratch, SCRATCH, "ext4", MountFlags::NOATIME, c"discard")?;
+    if let Err(error) = scratch::fill(&plan.disks.scratch) {
+        eprintln!("fcvm-agent: {error:#}");
+    }
     for name in ["upper", "work"] {
         fs::create_dir_all(Path::new(SCRATCH).join(name)).context("prepare the scratch disk")?;
     }
@@ -41,7 +52,7 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<Interface>> {
     let (container, hostname, machine_id) = (&plan.container, &plan.hostname, &plan.machine_id);
     Identity { hostname, machine_id, hosts: &container.hosts, resolv_conf: &container.resolv_conf }.assume()?;
     cgroup::prepare()?;
-    network::set_up(&plan.network)
+    Ok(World { way_out: network::set_up(&plan.network)?, disks })
 }
 
 /// Makes the system disk the root. The agent's own file stays reachable through `/proc/self/exe`.

@@ -7,7 +7,7 @@
 //!   kernels/KEY/             vmlinux, release, modules/NAME.ko, modules/boot.list, modules/later.list
 //!   systems/KEY/system.erofs the guest system, read-only
 //!   initramfs/KEY.cpio       the agent and the modules
-//!   scratch/SIZE-v1.ext4     an empty scratch disk
+//!   scratch/SIZE-v2.ext4     an empty scratch disk
 //! ```
 //!
 //! All comes from the host's own Debian packages and is named by what it was made of, so that nothing is made twice and
@@ -29,6 +29,8 @@ pub use requirement::{Requirement, requirements};
 pub use setup::{Progress, SetupOptions};
 pub use system::System;
 
+use crate::tool::Tools;
+use fcvm_spec::RootfsSize;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -172,8 +174,16 @@ impl Artifacts {
         disk.filter(|disk| disk.is_file()).ok_or(missing)
     }
 
-    /// Makes a VM's own scratch disk: a sparse copy of an empty one.
-    pub fn instantiate_scratch(&self, to: &Path) -> Result<(), Error> {
+    /// Makes a VM's own scratch disk: a sparse copy of an empty one, or one of a size of its own.
+    pub fn instantiate_scratch(
+        &self,
+        to: &Path,
+        size: Option<RootfsSize>,
+        search_path: &[PathBuf],
+    ) -> Result<(), Error> {
+        if let Some(size) = size.filter(|size| *size != RootfsSize::DEFAULT) {
+            return scratch::make(&Tools::new(search_path), to, size);
+        }
         let template = scratch::template(&self.root.join("scratch"));
         if !template.is_file() {
             return Err(Error::NotSetUp);

@@ -13,7 +13,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("store", &["spec", "sys"]),
     ("link", &["proto"]),
     ("image", &["archive", "erofs", "spec", "store", "sys"]),
-    ("artifacts", &["erofs", "store", "sys"]),
+    ("artifacts", &["erofs", "spec", "store", "sys"]),
     ("pager", &["sys"]),
     ("vmm", &["pager", "spec", "sys"]),
     ("net", &["link", "proto", "spec", "sys"]),

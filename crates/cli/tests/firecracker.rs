@@ -6,13 +6,14 @@ const BEGIN: &str = "<!-- features: held by crates/cli/tests/firecracker.rs -->\
 const END: &str = "<!-- end of features -->";
 
 /// Every feature is named here, so that a new one gets its row.
-fn rows(features: Features) -> [(&'static str, String); 5] {
-    let Features { software_emulation, snapshots, huge_pages, disks, cpus } = features;
+fn rows(features: Features) -> [(&'static str, String); 6] {
+    let Features { software_emulation, snapshots, huge_pages, qcow2, disks, cpus } = features;
     let word = |is: bool| if is { "yes" } else { "no" }.to_owned();
     [
         ("runs without KVM", word(software_emulation)),
         ("snapshots, clones, forks", word(snapshots)),
         ("memory of huge pages", word(huge_pages)),
+        ("disks in files of qcow2", word(qcow2)),
         ("disks of a machine, at most", disks.to_string()),
         ("processors of a machine, at most", cpus.to_string()),
     ]

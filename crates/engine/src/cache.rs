@@ -9,7 +9,7 @@ use crate::snapshot::capture::{Copy, Keep, Live};
 use crate::snapshot::{CaptureRequest, Quiesce};
 use crate::{Engine, Error};
 use fcvm_artifacts::Set;
-use fcvm_spec::{ContainerSpec, HealthSpec, NetworkMode, SnapshotId, VmSpec};
+use fcvm_spec::{ContainerSpec, HealthSpec, NetworkMode, RootfsSize, SnapshotId, VmSpec};
 use fcvm_store::snapshot::{CacheClaim, Holds, Kind, SnapshotDir};
 use fcvm_vmm::Choice;
 use serde::Serialize;
@@ -32,6 +32,8 @@ struct LaunchShape<'a> {
     initramfs: String,
     cpus: u8,
     memory: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rootfs_size: Option<RootfsSize>,
     network: &'a NetworkMode,
     backend: String,
     accel: String,
@@ -63,6 +65,7 @@ impl<'a> LaunchShape<'a> {
             initramfs: names(&set.initramfs).pop().unwrap_or_default(),
             cpus: spec.machine.cpus,
             memory: spec.machine.memory.0,
+            rootfs_size: spec.rootfs_size,
             network: &spec.network,
             backend: choice.backend.to_string(),
             accel: choice.accel.to_string(),

@@ -72,6 +72,41 @@ pub enum Error {
         /// The place.
         path: String,
     },
+    /// A file cannot be a disk of the VM.
+    #[error("the disk {} cannot be used", path.display())]
+    Disk {
+        /// The file, or the directory that it is to be made of.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: crate::Unfit,
+    },
+    /// A monitor takes fewer disks.
+    #[error("{monitor} takes {most} disks of the user's, not {disks}")]
+    TooManyDisks {
+        /// The monitor.
+        monitor: String,
+        /// How many it takes beside those that every VM has.
+        most: usize,
+        /// How many were asked for.
+        disks: usize,
+    },
+    /// A VM cannot go back without a disk.
+    #[error("this VM writes to {}, which would not go back with it; let a clone start from the snapshot instead", .0.display())]
+    DiskStays(std::path::PathBuf),
+    /// A disk cannot become smaller.
+    #[error("the root file system has {is} MiB already and cannot become smaller")]
+    Shrinks {
+        /// Its size.
+        is: u64,
+    },
+    /// A disk could not be made larger.
+    #[error("make the disk {} larger", path.display())]
+    Grow {
+        /// Its file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The guest does not have its volumes.
     #[error("mount the volumes in the guest: {reason}")]
     Volumes {

@@ -2,7 +2,7 @@
 
 use crate::control::{Client, Command, Waited, refused};
 use crate::run::{piece, pump_input};
-use crate::{Attachment, Engine, Error};
+use crate::{Attachment, Engine, Error, disks};
 use fcvm_link::{Lane, Receiver};
 use fcvm_proto::message::{Done, Exec, ProcessEvent};
 use fcvm_spec::{Limits, Phase, Signal, VmId, VmName};
@@ -104,7 +104,7 @@ impl Engine {
         let dir = self.store().find_vm(vm)?;
         match client(&dir, vm).await? {
             Some(client) => done(client.ask(&Command::Rename(name)).await),
-            None => change(&dir, |owned| owned.rename(name)),
+            None => change(&dir, |owned| Ok(owned.rename(name)?)),
         }
     }
 
@@ -114,6 +114,10 @@ impl Engine {
         match client(&dir, vm).await? {
             Some(client) => done(client.ask(&Command::Update(limits)).await)?,
             None => change(&dir, |owned| {
+                // A disk that is not made yet is made as large.
+                if let Some(size) = limits.rootfs_size.filter(|_| dir.scratch_disk().exists()) {
+                    disks::grow(&dir.scratch_disk(), size)?;
+                }
                 owned.update(|record| limits.shape(&mut record.spec))?;
                 owned.note(What::Update);
                 Ok(())
@@ -196,11 +200,11 @@ impl Engine {
 }
 
 /// Changes a VM that nobody owns.
-fn change(dir: &VmDir, act: impl FnOnce(&mut OwnedVm) -> Result<(), fcvm_store::Error>) -> Result<(), Error> {
+fn change(dir: &VmDir, act: impl FnOnce(&mut OwnedVm) -> Result<(), Error>) -> Result<(), Error> {
     let mut owned = dir.take()?;
     let changed = act(&mut owned);
     owned.retire()?;
-    Ok(changed?)
+    changed
 }
 
 fn seconds(timeout: Duration) -> u32 {

@@ -42,7 +42,7 @@ impl Engine {
         let record = dir.record()?;
         let monitor = record.monitor.as_ref().filter(|monitor| monitor.process.is_alive());
         let mut host = monitor.map(|monitor| processes_below(monitor.process.pid)).unwrap_or_default();
-        host.disk = fcvm_store::sparse::allocated(&dir.scratch_disk())?;
+        host.disk = dir.disk_bytes()?;
         Ok(VmUsage { record, guest, host })
     }
 

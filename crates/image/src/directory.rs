@@ -44,13 +44,25 @@ pub(crate) fn import(store: &ImageStore, dir: &Path, key: &str, limits: &Limits)
         Claim::Present(image) => return Ok(*image),
         Claim::Absent(building) => building,
     };
-    let writer = Writer::new(building.disk()?, limits.disk).map_err(Error::Disk)?;
-    let mut import = Import { dirs: HashMap::new(), seen: HashMap::new(), writer };
-    let walked = walk(dir, |path, metadata| import.add(dir, path, metadata));
-    let uuid = crate::convert::uuid(config.as_bytes());
-    let finished = walked.and_then(|()| import.writer.finish(uuid).map_err(Error::Disk));
-    let disk = finished.map_err(|error| locate(error, &building))?.file;
+    let written = write(dir, building.disk()?, limits, crate::convert::uuid(config.as_bytes()));
+    let disk = written.map_err(|error| locate(error, &building))?;
     building.publish(&disk, config, None, Vec::new())
+}
+
+/// Makes a disk of a directory that is no image: a file of its own. Blocks.
+pub fn disk_of_directory(dir: &Path, into: &Path) -> Result<(), Error> {
+    let file = File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(into);
+    let file = file.map_err(Error::file("create", into))?;
+    let uuid = crate::convert::uuid(dir.as_os_str().as_bytes());
+    let written = write(dir, file, &Limits::default(), uuid);
+    written.map(drop).inspect_err(|_| drop(fs::remove_file(into)))
+}
+
+fn write(dir: &Path, file: File, limits: &Limits, uuid: [u8; 16]) -> Result<File, Error> {
+    let writer = Writer::new(file, limits.disk).map_err(Error::Disk)?;
+    let mut import = Import { dirs: HashMap::new(), seen: HashMap::new(), writer };
+    walk(dir, |path, metadata| import.add(dir, path, metadata))?;
+    Ok(import.writer.finish(uuid).map_err(Error::Disk)?.file)
 }
 
 /// Visits a directory and all below it, parents first, in the order of names.

@@ -33,7 +33,7 @@ mod transport;
 
 pub use bundle::{Bundle, Layer, LayerWriter};
 pub use digest::{Digest, NotADigest};
-pub use directory::directory_key;
+pub use directory::{directory_key, disk_of_directory};
 pub use error::Error;
 pub use health::HealthCheck;
 pub use images::{Archive, Image, Images};

@@ -99,7 +99,7 @@ pub enum HostRequest {
     /// Writes back what the scratch disk's file systems hold in memory, so that the disk alone is consistent. The guest
     /// answers with [`Done`].
     Quiesce,
-    /// Writes back what the scratch disk's file system holds and lets nobody write to it; the guest answers with
+    /// Writes back what the file systems of the disks hold and lets nobody write to them; the guest answers with
     /// [`Done`].
     Freeze,
     /// Ends that. The guest answers with [`Done`].
@@ -160,6 +160,11 @@ pub enum HostRequest {
         /// Thousandths of processors; as it is if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cpu_milli: Option<u32>,
+    },
+    /// The scratch disk has become so many bytes large; the guest answers with [`Done`] when its file system has, too.
+    Grow {
+        /// Bytes.
+        bytes: u64,
     },
     /// Syncs, unmounts and powers the machine off. The guest answers with [`Done`] when file systems are clean.
     PowerOff,

@@ -32,6 +32,21 @@ pub struct Disks {
     pub image: String,
     /// The VM's own writes, ext4.
     pub scratch: String,
+    /// The user's own, each mounted at `/run/fcvm/disks/NUMBER`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra: Vec<ExtraDisk>,
+}
+
+/// A disk of the user's: what is on it, the guest finds out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtraDisk {
+    /// The block device.
+    pub device: String,
+    /// Where the container sees it: what it is called in messages.
+    pub target: String,
+    /// Nothing is written to it.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// How the guest reaches the world.

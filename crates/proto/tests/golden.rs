@@ -8,7 +8,7 @@ use fcvm_proto::census::{Census, Listener, Running};
 use fcvm_proto::files::{Coming, Found, Ownership, Pack, Tree, Unpack};
 use fcvm_proto::frame::{Flags, Frame, Header, Kind};
 use fcvm_proto::message::*;
-use fcvm_proto::plan::{self, Container, Disks, Engine, Health, Keeper, Network, Plan};
+use fcvm_proto::plan::{self, Container, Disks, Engine, ExtraDisk, Health, Keeper, Network, Plan};
 use fcvm_proto::preamble::{Answering, Calling, Heard};
 use fcvm_proto::restore::{Delta, Receipt, RestoreReport};
 use fcvm_proto::usage::{Change, Changes, FileChange, Process, Processes, Usage};
@@ -48,7 +48,12 @@ fn plan() -> Plan {
         machine_id: String::new(),
         time_ns: 1_795_000_000_123_456_789,
         entropy: "00ff".into(),
-        disks: Disks { system: "/dev/vda".into(), image: "/dev/vdb".into(), scratch: "/dev/vdc".into() },
+        disks: Disks {
+            system: "/dev/vda".into(),
+            image: "/dev/vdb".into(),
+            scratch: "/dev/vdc".into(),
+            extra: Vec::new(),
+        },
         network: Network::Link {
             address: [10, 0, 2, 15].into(),
             prefix: 24,
@@ -113,6 +118,11 @@ fn greetings(samples: &mut Samples) {
         place(2, "/c", Keeper::Scratch, true, false),
     ];
     samples.means("verdict-boot-places", Verdict::Boot(Box::new(places)));
+    let mut disks = least_plan();
+    let disk =
+        |device: &str, target: &str, read_only| ExtraDisk { device: device.into(), target: target.into(), read_only };
+    disks.disks.extra = vec![disk("/dev/vdd", "/data", false), disk("/dev/vde", "/models", true)];
+    samples.means("verdict-boot-disks", Verdict::Boot(Box::new(disks)));
     let position = |stream, received| StreamPosition { stream, received };
     samples.is("verdict-continue", Verdict::Continue { streams: vec![position(1, 0), position(2, u64::MAX)] });
     samples.is("verdict-refused", Verdict::Refused { reason: "the guest must be made anew".into() });
@@ -159,6 +169,7 @@ fn requests(samples: &mut Samples) {
     samples.is("quiesce", HostRequest::Quiesce);
     samples.is("freeze", HostRequest::Freeze);
     samples.is("thaw", HostRequest::Thaw);
+    samples.is("grow", HostRequest::Grow { bytes: 21_474_836_480 });
     samples.is("census", HostRequest::Census);
     samples.is("volumes", HostRequest::Volumes);
     samples.is("hold", HostRequest::Hold);
@@ -371,6 +382,7 @@ fn all_messages_have_samples(
         HostRequest::Start | HostRequest::Exec(_) | HostRequest::Dial(_) | HostRequest::Kill { .. } => {}
         HostRequest::Attach | HostRequest::Quiesce | HostRequest::Clock { .. } | HostRequest::PowerOff => {}
         HostRequest::Census | HostRequest::Freeze | HostRequest::Thaw | HostRequest::Limit { .. } => {}
+        HostRequest::Grow { .. } => {}
         HostRequest::Pack(_) | HostRequest::Unpack(_) => {}
         HostRequest::Usage | HostRequest::Processes | HostRequest::Changes => {}
         HostRequest::Volume(_) | HostRequest::Volumes | HostRequest::Hold | HostRequest::ViewChanges { .. } => {}

@@ -4,6 +4,7 @@
 //! What is done with it is decided in the `engine` room.
 
 pub mod container;
+mod disk;
 pub mod health;
 pub mod id;
 pub mod lifecycle;
@@ -17,6 +18,7 @@ mod vm;
 mod volume;
 
 pub use container::{ContainerSpec, Engine, HostEntry, Tmpfs, Ulimit};
+pub use disk::{DiskFormat, DiskSource, DiskSpec, RootfsSize};
 pub use health::{HealthAsked, HealthCommand, HealthSpec, HealthUrl};
 pub use id::{SnapshotId, VmId, VmName, VolumeName};
 pub use lifecycle::Phase;

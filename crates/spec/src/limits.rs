@@ -1,6 +1,6 @@
 //! What a container may use, where that changes while its VM is there: `update`.
 
-use crate::{MachineShape, MiB, VmSpec};
+use crate::{MachineShape, MiB, RootfsSize, VmSpec};
 use serde::{Deserialize, Serialize};
 
 /// Limits of a container; what is absent stays as it is.
@@ -12,6 +12,9 @@ pub struct Limits {
     /// Thousandths of processors.
     #[serde(default)]
     pub cpu_milli: Option<u32>,
+    /// The disk of its own writes.
+    #[serde(default)]
+    pub rootfs_size: Option<RootfsSize>,
 }
 
 /// A machine is too small for a limit.
@@ -46,6 +49,7 @@ impl Limits {
 
     fn note(self, spec: &mut VmSpec) {
         spec.container.memory = self.memory.map(MiB::bytes).or(spec.container.memory);
+        spec.rootfs_size = self.rootfs_size.or(spec.rootfs_size);
         spec.container.cpu_milli = self.cpu_milli.or(spec.container.cpu_milli);
     }
 }

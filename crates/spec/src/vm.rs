@@ -1,6 +1,8 @@
 //! The one description of a VM.
 
-use crate::{ContainerSpec, HealthSpec, MiB, NetworkMode, PortMapping, RestartPolicy, VmId, VmName};
+use crate::{
+    ContainerSpec, DiskSpec, HealthSpec, MiB, NetworkMode, PortMapping, RestartPolicy, RootfsSize, VmId, VmName,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,6 +25,9 @@ pub struct VmSpec {
     pub container: ContainerSpec,
     /// The machine around it.
     pub machine: MachineShape,
+    /// How large the disk of its own writes is made; [`RootfsSize::DEFAULT`] if it does not matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs_size: Option<RootfsSize>,
     /// How it reaches the world.
     pub network: NetworkMode,
     /// Ports of the host that lead to it.
@@ -74,6 +79,9 @@ pub struct MachineShape {
     pub firecracker: Option<PathBuf>,
     /// What runs the guest's instructions.
     pub accel: Accel,
+    /// Disks of the user's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskSpec>,
 }
 
 impl MachineShape {
@@ -103,6 +111,7 @@ impl Default for MachineShape {
             vmm: VmmChoice::default(),
             firecracker: None,
             accel: Accel::default(),
+            disks: Vec::new(),
         }
     }
 }

@@ -256,7 +256,7 @@ impl VolumeSpec {
 }
 
 /// The path of a place in the container: without what would make two names of one place.
-fn absolute(target: &str) -> Result<String, &'static str> {
+pub(crate) fn absolute(target: &str) -> Result<String, &'static str> {
     let parts: Vec<&str> = target.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     if !target.starts_with('/') || parts.is_empty() || parts.contains(&"..") || target.contains('\0') {
         return Err("its target is an absolute path other than /");

@@ -12,6 +12,7 @@
 //!     container.log    what the container wrote, and container.log.1 before it
 //!     console.log      the last of the serial console
 //!     scratch.ext4     what the VM wrote
+//!     disk0, disk1…    of the user's disks, those that were copied for this VM or made of a directory
 //!     run/             the monitor's world: `/run/vm`
 //!     memory, image.erofs, system.erofs
 //!                      of a VM that was restored: links to files of its snapshot
@@ -76,6 +77,9 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// A disk that stays outside of a snapshot was written since.
+    #[error("the disk {} is not what it was when the snapshot was made", .0.display())]
+    OtherDisk(PathBuf),
     /// The directory was written by another version.
     #[error("the data directory {} has format {found}, this fcvm knows format {FORMAT}", path.display())]
     Format {

@@ -12,6 +12,7 @@ fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
         root: fcvm_spec::RootKind::Image,
         container: ContainerSpec::default(),
         machine: MachineShape::default(),
+        rootfs_size: None,
         network: NetworkMode::Default,
         ports: Vec::new(),
         removal,

@@ -188,11 +188,12 @@ impl VmDir {
         file::remove(&self.lock_path())
     }
 
-    /// Removes what a snapshot has lent, and the scratch disk: the VM is to begin in another way.
+    /// Removes what a snapshot has lent, and the disks: the VM is to begin in another way.
     pub fn give_back(&self) -> Result<(), Error> {
         for lent in snapshot::name::LENT {
             file::remove(&self.path.join(lent))?;
         }
+        snapshot::remove_disks(&self.path)?;
         file::remove(&self.scratch_disk())
     }
 
@@ -209,6 +210,10 @@ impl VmDir {
         let next = self.path.join("next");
         for name in snapshot::name::LENT.iter().chain([&snapshot::name::SCRATCH]) {
             let from = next.join(name);
+            fs::rename(&from, self.path.join(name)).map_err(Error::file("rename", &from))?;
+        }
+        for from in snapshot::disks_in(&next)? {
+            let name = from.file_name().expect("what is in a directory has a name");
             fs::rename(&from, self.path.join(name)).map_err(Error::file("rename", &from))?;
         }
         file::remove_tree(&next)

@@ -61,6 +61,15 @@ impl Control {
         resumed.map_err(failed("resume"))
     }
 
+    /// Tells the guest of a disk's new size.
+    pub(crate) async fn resize(&self, disk: usize, bytes: u64) -> Result<(), Error> {
+        let resized = match self {
+            Self::Firecracker(control) => control.resize(disk).await,
+            Self::Qemu(control) => control.resize(disk, bytes).await,
+        };
+        resized.map_err(failed("resize a disk of"))
+    }
+
     /// Saves the state of processors and devices of a machine that is paused.
     pub(crate) async fn save_devices(&self) -> Result<Vec<u8>, Error> {
         match self {

@@ -23,7 +23,7 @@ pub(crate) enum Again {
 
 /// Opens a file that the monitor uses by its descriptor.
 pub(crate) fn open(role: &'static str, path: &Path, access: Access) -> Result<OwnedFd, Error> {
-    let opened = File::options().read(true).write(access == Access::ReadWrite).open(path).and_then(regular);
+    let opened = File::options().read(true).write(access != Access::ReadOnly).open(path).and_then(regular);
     opened.map(OwnedFd::from).map_err(file(role, path))
 }
 

@@ -130,6 +130,11 @@ impl Machine {
         self.control.resume().await
     }
 
+    /// Tells the guest that the file of its disk with this index has so many bytes now.
+    pub async fn resize_disk(&self, index: usize, bytes: u64) -> Result<(), Error> {
+        self.control.resize(index, bytes).await
+    }
+
     /// Kills the machine and waits for its end.
     pub async fn kill(&mut self) -> Exit {
         self.killed = true;

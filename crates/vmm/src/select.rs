@@ -27,6 +27,8 @@ pub struct Features {
     pub snapshots: bool,
     /// A machine's memory can be made of huge pages.
     pub huge_pages: bool,
+    /// A disk may be in QEMU's format, qcow2.
+    pub qcow2: bool,
     /// The most disks that a machine may have.
     pub disks: usize,
     /// The most processors that a machine may have.

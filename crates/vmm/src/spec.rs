@@ -3,7 +3,7 @@
 //! Not what the user asked for: that is `fcvm_spec::VmSpec`, from which the engine computes this.
 
 use crate::Choice;
-use fcvm_spec::{MiB, PageSize};
+use fcvm_spec::{DiskFormat, MiB, PageSize};
 use std::path::PathBuf;
 
 /// The name of the port in the guest that the link uses: `/sys/class/virtio-ports/*/name`.
@@ -64,8 +64,10 @@ pub struct Saved {
 /// A disk of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// The raw image. Whoever boots the machine must be able to open it; the monitor's own user need not.
+    /// The file. Whoever boots the machine must be able to open it; the monitor's own user need not.
     pub path: PathBuf,
+    /// How the disk lies in it.
+    pub format: DiskFormat,
     /// Whether the guest may write it.
     pub access: Access,
 }
@@ -75,6 +77,8 @@ pub struct Disk {
 pub enum Access {
     /// Shared with other machines, never written.
     ReadOnly,
+    /// The user's own: what the guest has flushed is on the host's disk.
+    Durable,
     /// This machine's own scratch. It is of no worth once the host has crashed, so nothing waits for the host's disk.
     ReadWrite,
 }

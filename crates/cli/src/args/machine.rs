@@ -104,6 +104,7 @@ impl MachineArgs {
                 Some(text) => choice("--accel", text, &ACCELS)?,
                 None => defaults.accel.unwrap_or_default(),
             },
+            disks: Vec::new(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What was typed. Podman's grammar; a flag that is not there is refused by its name.
 
 mod copy;
+mod disks;
 mod environment;
 mod flags;
 mod generate;

@@ -2,7 +2,7 @@
 
 use crate::error::Failure;
 use fcvm_engine::snapshot::Moved;
-use fcvm_spec::{MountAsk, Tmpfs, VolumeSource, VolumeSpec};
+use fcvm_spec::{DiskSpec, MountAsk, Tmpfs, VolumeSource, VolumeSpec};
 use std::collections::BTreeSet;
 
 /// All of it, no two at one place.
@@ -14,7 +14,12 @@ pub(super) struct Mounts {
 
 impl Mounts {
     /// Checks what was typed. Paths of the host become absolute here, where the directory is known.
-    pub(super) fn of(tmpfs: &[String], volumes: &[String], mounts: &[String]) -> Result<Self, Failure> {
+    pub(super) fn of(
+        tmpfs: &[String],
+        volumes: &[String],
+        mounts: &[String],
+        disks: &[DiskSpec],
+    ) -> Result<Self, Failure> {
         let mut all = Self::default();
         for text in tmpfs {
             all.tmpfs.push(Tmpfs::parse(text)?);
@@ -30,7 +35,7 @@ impl Mounts {
         }
         let mut places = BTreeSet::new();
         let taken = all.tmpfs.iter().map(|tmpfs| &tmpfs.path).chain(all.volumes.iter().map(|volume| &volume.target));
-        match taken.into_iter().find(|place| !places.insert(*place)) {
+        match taken.chain(disks.iter().map(|disk| &disk.target)).find(|place| !places.insert(*place)) {
             // Podman's words.
             Some(twice) => Err(Failure::new(format!("{twice}: duplicate mount destination"))),
             None => Ok(all),
@@ -62,10 +67,12 @@ mod tests {
     #[test]
     fn two_mounts_at_one_place_are_refused() {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let mounts = |tmpfs: &[&str], volumes: &[&str]| Mounts::of(&texts(tmpfs), &texts(volumes), &[]);
+        let mounts = |tmpfs: &[&str], volumes: &[&str]| Mounts::of(&texts(tmpfs), &texts(volumes), &[], &[]);
         assert_eq!(mounts(&["/a"], &["/b:/b", "/b:/c"]).unwrap().volumes.len(), 2);
         assert!(mounts(&["/a"], &["/b:/a"]).is_err());
         assert!(mounts(&[], &["/b:/a", "/c:/a/"]).is_err());
+        let disk = DiskSpec::parse("x:/a").unwrap();
+        assert!(Mounts::of(&[], &texts(&["/b:/a"]), &[], &[disk]).is_err());
         let relative = mounts(&[], &["./x:/a"]).unwrap().volumes.remove(0);
         assert!(matches!(relative.source, VolumeSource::Path(path) if path.starts_with('/') && path.ends_with("/x")));
     }

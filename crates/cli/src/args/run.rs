@@ -1,5 +1,6 @@
 //! `run`: from flags to what is asked of the engine. Nothing below this file sees a flag.
 
+use super::disks::DiskArgs;
 use super::environment::environment;
 use super::health::HealthArgs;
 use super::machine::{MachineArgs, choice};
@@ -17,8 +18,8 @@ use fcvm_engine::{Attendance, Goal, Publish, RunRequest};
 use fcvm_spec::container::parse_capability;
 use fcvm_spec::unit::parse_bytes;
 use fcvm_spec::{
-    ContainerSpec, Engine, HostEntry, PortMapping, Removal, RestartPolicy, RootKind, SnapshotPolicy, Ulimit, VmId,
-    VmName, VmSpec,
+    ContainerSpec, Engine, HostEntry, MachineShape, PortMapping, Removal, RestartPolicy, RootKind, SnapshotPolicy,
+    Ulimit, VmId, VmName, VmSpec,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -77,6 +78,8 @@ pub(crate) struct RunArgs {
     /// The same, or a file system in memory: type=bind|volume|tmpfs,source=…,target=…
     #[arg(long, value_name = "MOUNT")]
     mount: Vec<String>,
+    #[command(flatten)]
+    disks: DiskArgs,
     /// Make the container's root read-only
     #[arg(long)]
     read_only: bool,
@@ -249,7 +252,8 @@ impl RunArgs {
             image: self.image()?,
             root: if self.rootfs { RootKind::Directory } else { RootKind::Image },
             container: ContainerSpec { terminal: streams.tty, typed: self.typed.clone(), ..self.container(config)? },
-            machine: self.machine.shape(&config.run)?,
+            machine: MachineShape { disks: self.disks.disks()?, ..self.machine.shape(&config.run)? },
+            rootfs_size: self.disks.rootfs_size()?,
             network: match &self.network {
                 Some(mode) => mode.parse()?,
                 None => config.run.network.unwrap_or_default(),
@@ -278,7 +282,7 @@ impl RunArgs {
     }
 
     fn container(&self, config: &Config) -> Result<ContainerSpec, Failure> {
-        let mounts = Mounts::of(&self.tmpfs, &self.volume, &self.mount)?;
+        let mounts = Mounts::of(&self.tmpfs, &self.volume, &self.mount, &self.disks.disks()?)?;
         let all = |texts: &[String]| texts.iter().map(|text| parse_capability(text)).collect::<Result<Vec<_>, _>>();
         Ok(ContainerSpec {
             command: self.command()?,

@@ -94,7 +94,7 @@ fn vms(engine: &Engine) -> Result<Vec<Taking>, Failure> {
     let mut all = Vec::new();
     for vm in engine.store().vms()? {
         let Ok(record) = vm.record() else { continue };
-        let bytes = sparse::allocated(&vm.scratch_disk()).unwrap_or(0);
+        let bytes = vm.disk_bytes().unwrap_or(0);
         let (name, id) = (record.spec.name.to_string(), record.spec.id.short().to_owned());
         all.push(Taking { name, id, bytes, in_use: vm.is_owned() });
     }
@@ -141,7 +141,7 @@ fn prune(args: &PruneArgs, engine: &Engine) -> Result<(), Failure> {
         {
             continue;
         }
-        let bytes = sparse::allocated(&vm.scratch_disk()).unwrap_or(0);
+        let bytes = vm.disk_bytes().unwrap_or(0);
         block_on(engine.remove(vm.id().as_str(), Remove::IfEnded))??;
         freed += bytes;
         said.push(vm.id().to_string());

@@ -86,7 +86,8 @@ pub(super) fn rename(vm: &str, name: &str, data_dir: &Path) -> Result<(), Failur
 pub(super) fn update(args: &UpdateArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
     let memory = args.memory.as_ref().map(|text| text.parse()).transpose()?;
-    let limits = Limits { memory, cpu_milli: args.cpus.map(cpu_milli).transpose()? };
+    let rootfs_size = args.rootfs_size.as_ref().map(|text| text.parse()).transpose()?;
+    let limits = Limits { memory, cpu_milli: args.cpus.map(cpu_milli).transpose()?, rootfs_size };
     ui::say(block_on(engine.update(&args.name, limits))??.as_str());
     Ok(())
 }

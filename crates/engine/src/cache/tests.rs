@@ -13,6 +13,7 @@ fn spec() -> VmSpec {
         root: RootKind::Image,
         container: ContainerSpec::default(),
         machine: MachineShape { cpus: 1, memory: MiB(512), ..MachineShape::default() },
+        rootfs_size: None,
         network: NetworkMode::Default,
         ports: Vec::new(),
         removal: Removal::Keep,

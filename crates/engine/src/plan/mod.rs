@@ -7,7 +7,7 @@ mod process;
 
 use crate::health;
 use fcvm_proto::message::TerminalSize;
-use fcvm_proto::plan::{self, Container, Disks, Network, Plan};
+use fcvm_proto::plan::{self, Container, Disks, ExtraDisk, Network, Plan};
 use fcvm_spec::{Engine, NetworkMode, Stdin, VmSpec};
 use oci_spec::image::ImageConfiguration;
 
@@ -25,8 +25,14 @@ pub struct HostFacts {
 }
 
 /// Where the agent finds its disks: the order in which the engine hands them to the monitor.
-fn disks() -> Disks {
-    Disks { system: "/dev/vda".to_owned(), image: "/dev/vdb".to_owned(), scratch: "/dev/vdc".to_owned() }
+fn disks(spec: &VmSpec) -> Disks {
+    let extra = (b'd'..).zip(&spec.machine.disks).map(|(letter, disk)| ExtraDisk {
+        device: format!("/dev/vd{}", char::from(letter)),
+        target: disk.target.clone(),
+        read_only: disk.read_only,
+    });
+    let [system, image, scratch] = ["/dev/vda", "/dev/vdb", "/dev/vdc"].map(str::to_owned);
+    Disks { system, image, scratch, extra: extra.collect() }
 }
 
 impl HostFacts {
@@ -76,7 +82,7 @@ pub fn compute(spec: &VmSpec, image: &ImageConfiguration, host: &HostFacts) -> R
     Ok(Plan {
         time_ns: host.time_ns,
         entropy: host.entropy_text(),
-        disks: disks(),
+        disks: disks(spec),
         container: Container {
             hosts,
             resolv_conf,

@@ -3,18 +3,20 @@
 
 use super::oci::AGENT_DIR;
 use fcvm_proto::plan::{Keeper, Place};
-use fcvm_spec::{ContainerSpec, VolumeBeginning, VolumeOwner, VolumeRights, VolumeSource, VolumeSpec, VolumeView};
+use fcvm_spec::{
+    ContainerSpec, DiskSpec, VolumeBeginning, VolumeOwner, VolumeRights, VolumeSource, VolumeSpec, VolumeView,
+};
 use serde_json::{Value, json};
 
 /// Where the container finds what its machine was given when it was restored.
 const GIVEN: &str = "/run/fcvm";
 
-pub(super) fn mounts(asked: &ContainerSpec) -> Vec<Value> {
+pub(super) fn mounts(asked: &ContainerSpec, disks: &[DiskSpec]) -> Vec<Value> {
     let given = ["bind", "rprivate", "ro", "nosuid", "noexec", "nodev"];
     let mut mounts = system(asked.privileged);
     mounts.extend(small_files());
     mounts.extend(writable(asked));
-    mounts.extend(wanted(asked));
+    mounts.extend(wanted(asked, disks));
     // What a clone is given appears here. After the others, which may lie below it.
     mounts.push(mount(GIVEN, "bind", &format!("{AGENT_DIR}/given"), &given));
     mounts
@@ -56,8 +58,8 @@ fn writable(asked: &ContainerSpec) -> impl Iterator<Item = Value> {
     free.map(|path| mount(path, "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"]))
 }
 
-/// File systems in memory and volumes.
-fn wanted(asked: &ContainerSpec) -> impl Iterator<Item = Value> {
+/// File systems in memory, volumes and disks.
+fn wanted<'a>(asked: &'a ContainerSpec, disks: &'a [DiskSpec]) -> impl Iterator<Item = Value> + 'a {
     let in_memory = asked.tmpfs.iter().map(|tmpfs| {
         let options = ["nosuid", "nodev"].into_iter().chain(tmpfs.options.iter().map(String::as_str));
         (&tmpfs.path, mount(&tmpfs.path, "tmpfs", "tmpfs", &options.collect::<Vec<_>>()))
@@ -65,7 +67,12 @@ fn wanted(asked: &ContainerSpec) -> impl Iterator<Item = Value> {
     let volumes = asked.volumes.iter().enumerate().map(|(number, volume)| {
         (&volume.target, mount(&volume.target, "bind", &source(number, volume), &options(volume)))
     });
-    let mut wanted: Vec<_> = in_memory.chain(volumes).collect();
+    let disks = disks.iter().enumerate().map(|(number, disk)| {
+        let source = format!("{AGENT_DIR}/disks/{number}");
+        let options = ["bind", "rprivate", "nosuid", "nodev", if disk.read_only { "ro" } else { "rw" }];
+        (&disk.target, mount(&disk.target, "bind", &source, &options))
+    });
+    let mut wanted: Vec<_> = in_memory.chain(volumes).chain(disks).collect();
     // One may lie in another, whichever was named first.
     wanted.sort_by_key(|(path, _)| path.split('/').count());
     wanted.into_iter().map(|(_, mount)| mount)

@@ -32,7 +32,7 @@ pub(super) fn configuration(spec: &VmSpec, process: Process, hostname: &str, ter
         },
         "root": { "path": format!("{AGENT_DIR}/rootfs"), "readonly": asked.read_only },
         "hostname": hostname,
-        "mounts": mounts(asked),
+        "mounts": mounts(asked, &spec.machine.disks),
         "linux": linux(asked),
     })
 }

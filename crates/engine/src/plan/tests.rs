@@ -9,6 +9,7 @@ fn spec(container: ContainerSpec) -> VmSpec {
         root: fcvm_spec::RootKind::Image,
         container,
         machine: MachineShape::default(),
+        rootfs_size: None,
         network: NetworkMode::Default,
         ports: Vec::new(),
         removal: Removal::Keep,

@@ -6,7 +6,7 @@ use super::{advance, now_ns};
 use crate::control::{Ask, CaptureAnswer, PAUSED};
 use crate::error::in_full;
 use crate::link::ask;
-use crate::{Engine, Error, metadata};
+use crate::{Engine, Error, disks, metadata};
 use fcvm_link::Stream;
 use fcvm_net::Published;
 use fcvm_proto::message::{Done, HostRequest, Power};
@@ -170,8 +170,15 @@ fn set_metadata(values: BTreeMap<String, String>, vm: &mut OwnedVm, life: &Life)
 async fn update(vm: &mut OwnedVm, life: &Life, limits: Limits) -> Result<(), Error> {
     let mut spec = vm.record().spec.clone();
     limits.set(&mut spec)?;
-    let Limits { memory, cpu_milli } = limits;
-    ask(life.link.session(), &HostRequest::Limit { memory: memory.map(MiB::bytes), cpu_milli }).await?;
+    let Limits { memory, cpu_milli, rootfs_size } = limits;
+    if let Some(size) = rootfs_size {
+        disks::grow(&life.files.scratch, size)?;
+        life.machine.resize_disk(disks::SCRATCH, size.bytes()).await?;
+        ask(life.link.session(), &HostRequest::Grow { bytes: size.bytes() }).await?;
+    }
+    if memory.is_some() || cpu_milli.is_some() {
+        ask(life.link.session(), &HostRequest::Limit { memory: memory.map(MiB::bytes), cpu_milli }).await?;
+    }
     vm.update(|record| record.spec = spec)?;
     vm.note(What::Update);
     Ok(())

@@ -3,6 +3,7 @@
 use super::prepare::{Beginning, Prepared};
 use super::{Hold, now_ns};
 use crate::cache::Warm;
+use crate::disks::{self, ExtraDisk};
 use crate::error::in_full;
 use crate::link::{Carrier, GuestLink};
 use crate::snapshot::capture::{Live, MachineFiles};
@@ -14,7 +15,7 @@ use fcvm_net::Published;
 use fcvm_proto::message::{Hello, HostRequest, PROTOCOL, Verdict};
 use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::{Delta, RestoreReport};
-use fcvm_spec::{SnapshotId, VmSpec};
+use fcvm_spec::{DiskFormat, SnapshotId, VmSpec};
 use fcvm_store::snapshot::ContainerState;
 use fcvm_store::{FailPoint, Monitor, OwnedVm, Owner, Receipt, VmRecord};
 use fcvm_vmm::{Access, Choice, Disk, Machine, MachineSpec, Origin};
@@ -84,6 +85,9 @@ impl Engine {
 
     /// Makes the machine that is to take the place of a running one, which is not touched.
     pub(super) async fn boot_next(&self, vm: &mut OwnedVm, choice: &Choice, id: &SnapshotId) -> Result<Awake, Error> {
+        if let Some(path) = disks::written_outside(vm.dir(), &vm.record().spec.machine) {
+            return Err(Error::DiskStays(path));
+        }
         let dir = vm.dir().make_next()?;
         let lent = lend(&dir, &self.store().find_snapshot(id.as_str())?, choice)?;
         let Lent { manifest, saved, files, states, .. } = &lent;
@@ -97,7 +101,9 @@ impl Engine {
         let spec = machine_spec(choice, &vm.record().spec, Origin::Saved(saved.clone()), files, &dir);
         let delta = delta(&vm.record().spec);
         let (machine, Greeted { link, incoming }) = self.wake(vm, &spec, delta, manifest.container).await?;
-        let files = MachineFiles::lent(vm.dir().path());
+        // By the names that they have once they have taken the place of the others.
+        let mut files = MachineFiles::lent(vm.dir().path(), files.extra.clone());
+        files.extra.iter_mut().for_each(|disk| disk.move_to(&dir, vm.dir().path()));
         let states = settled(states.clone(), &manifest.spec, &vm.record().spec)?;
         Ok(Awake { machine, link, incoming, files, first: HostRequest::Attach, states, hold: None })
     }
@@ -188,14 +194,15 @@ fn machine_spec(choice: &Choice, spec: &VmSpec, origin: Origin, files: &MachineF
     }
 }
 
-/// In the order of the device names of a plan: system, image, scratch.
+/// In the order of the device names of a plan: system, image, scratch, the user's.
 fn disks(files: &MachineFiles) -> Vec<Disk> {
-    let disk = |path: &std::path::Path, access| Disk { path: path.to_owned(), access };
-    vec![
+    let disk = |path: &Path, access| Disk { path: path.to_owned(), format: DiskFormat::Raw, access };
+    let own: [Disk; disks::OWN] = [
         disk(&files.system, Access::ReadOnly),
         disk(&files.image, Access::ReadOnly),
         disk(&files.scratch, Access::ReadWrite),
-    ]
+    ];
+    own.into_iter().chain(files.extra.iter().map(ExtraDisk::for_monitor)).collect()
 }
 
 /// Holds a report against what was told. A line that is not as it should be fails the restore by its name.

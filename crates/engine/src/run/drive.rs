@@ -121,7 +121,7 @@ pub(super) struct Life {
     pub(super) machine: Machine,
     pub(super) link: GuestLink,
     incoming: Incoming,
-    files: MachineFiles,
+    pub(super) files: MachineFiles,
     volumes: Option<Volumes>,
     /// Kept until the machine has ended.
     _hold: Option<Hold>,

@@ -49,7 +49,9 @@ impl Engine {
         lives.control.close();
         lives.control.console().end(last_word(over.as_ref().map(|over| &over.outcome)));
         life.abort();
-        let disk_goes = spec.removal == Removal::Automatic && !matches!(&over, Ok(over) if over.next != Next::End);
+        let outlives = spec.machine.disks.iter().any(|disk| !disk.read_only);
+        let disk_goes =
+            spec.removal == Removal::Automatic && !outlives && !matches!(&over, Ok(over) if over.next != Next::End);
         let heard = tokio::time::timeout(LAST_WORDS, lives.control.console().left());
         let disk = if disk_goes { Disk::Goes } else { Disk::Stays };
         let off = power_off(life.link.session(), &mut life.machine, disk);

@@ -92,8 +92,12 @@ impl Engine {
         observer: &dyn RunObserver,
     ) -> Result<Prepared, Error> {
         crate::volumes::settle::check_paths(&request.spec.container)?;
-        // Huge pages are only served, and nobody serves what was made by itself.
-        let policy = if request.spec.machine.pages == PageSize::Huge { SnapshotPolicy::Never } else { policy };
+        self.check_disks(&request.spec)?;
+        // Huge pages are only served, and nobody serves what was made by itself. What is on a user's disk may be another thing
+        // in the next run.
+        let machine = &request.spec.machine;
+        let is_its_own = machine.pages == PageSize::Huge || !machine.disks.is_empty();
+        let policy = if is_its_own { SnapshotPolicy::Never } else { policy };
         let set = self.boot_set(&request.spec)?;
         self.reach(FailPoint::Artifacts)?;
         let image = match vm.record().image_digest {
@@ -141,11 +145,12 @@ impl Engine {
             Cache::Off => CacheUse::None,
         };
         let scratch = vm.dir().scratch_disk();
-        self.artifacts().instantiate_scratch(&scratch)?;
+        self.artifacts().instantiate_scratch(&scratch, request.spec.rootfs_size, &self.settings().search_path)?;
         self.reach(FailPoint::Scratch)?;
+        let extra = self.ready_disks(vm.dir(), &vm.record().spec.machine)?;
         let start = Start {
             beginning: Beginning::Boot { kernel: set.kernel, initramfs: set.initramfs, plan: Box::new(plan) },
-            files: MachineFiles { system: set.system, image: image.disk, scratch, memory: None },
+            files: MachineFiles { system: set.system, image: image.disk, scratch, extra, memory: None },
             hold: Hold::Image { _lock: lock },
             cache,
         };

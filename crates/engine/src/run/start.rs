@@ -15,6 +15,7 @@ use std::sync::Arc;
 impl Engine {
     /// Makes a VM that is started later. Its image is fetched, and is the one that it will have.
     pub fn create(&self, request: RunRequest, progress: &dyn fcvm_image::Progress) -> Result<VmId, Error> {
+        self.check_disks(&request.spec)?;
         let image = self.ensure_image(&request.spec, &self.pull_options(request.pull), progress)?;
         let _hold = self.images().hold(&image)?;
         let mut record = new_record(request.spec, Phase::Created);
@@ -81,11 +82,12 @@ impl Engine {
         })?;
         self.reach(FailPoint::Planned)?;
         let scratch = vm.dir().scratch_disk();
+        let extra = self.ready_disks(vm.dir(), &vm.record().spec.machine)?;
         Ok(Prepared {
             choice,
             beginning: Beginning::Boot { kernel: set.kernel, initramfs: set.initramfs, plan: Box::new(plan) },
             ports,
-            files: MachineFiles { system: set.system, image: image.disk, scratch, memory: None },
+            files: MachineFiles { system: set.system, image: image.disk, scratch, extra, memory: None },
             hold: Some(Hold::Image { _lock: lock }),
             cache: CacheUse::None,
             warm: Warm::Unused,

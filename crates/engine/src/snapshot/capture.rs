@@ -7,6 +7,7 @@
 //! A failure at any point leaves the machine running and no half snapshot.
 
 use super::{CaptureRequest, Captured, Quiesce, census};
+use crate::disks::ExtraDisk;
 use crate::link::{GuestLink, ask};
 use crate::run::now_ns;
 use crate::volumes::{Held, Volumes};
@@ -14,7 +15,7 @@ use crate::{Engine, Error, clock};
 use fcvm_proto::census::Census;
 use fcvm_proto::message::HostRequest;
 use fcvm_store::snapshot::{
-    ContainerState, FileEntry, Holds, Kind, Manifest, SavedMachine, Source, Staging, digest, name,
+    ContainerState, FileEntry, Holds, Kind, Manifest, SavedDisk, SavedMachine, Source, Staging, digest, disk_name, name,
 };
 use fcvm_store::{FailPoint, VmRecord, sparse};
 use fcvm_vmm::Machine;
@@ -38,21 +39,65 @@ pub(crate) struct MachineFiles {
     pub(crate) system: PathBuf,
     pub(crate) image: PathBuf,
     pub(crate) scratch: PathBuf,
+    /// The user's disks.
+    pub(crate) extra: Vec<ExtraDisk>,
     /// The memory that it was restored from.
     pub(crate) memory: Option<PathBuf>,
 }
 
 impl MachineFiles {
     /// Those that a snapshot has lent into a directory.
-    pub(crate) fn lent(dir: &Path) -> Self {
+    pub(crate) fn lent(dir: &Path, extra: Vec<ExtraDisk>) -> Self {
         let file = |name: &str| dir.join(name);
         Self {
             system: file(name::SYSTEM),
             image: file(name::IMAGE),
             scratch: file(name::SCRATCH),
+            extra,
             memory: Some(file(name::MEMORY)),
         }
     }
+
+    /// The disks that a capture copies while nobody writes to them, and where to.
+    pub(super) fn copies(&self, staging: &Staging) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
+        let mut copies = vec![(self.scratch.clone(), staging.path(name::SCRATCH))];
+        for (number, disk) in self.extra.iter().enumerate() {
+            if disk.saved()? == SavedDisk::Copied {
+                copies.push((disk.path.clone(), staging.disk(number)));
+            }
+        }
+        Ok(copies)
+    }
+
+    /// The room that those copies take, in bytes.
+    pub(super) fn copied_bytes(&self) -> Result<u64, Error> {
+        let scratch = sparse::allocated(&self.scratch)?;
+        self.extra.iter().try_fold(scratch, |sum, disk| Ok(sum + disk.copied_bytes()?))
+    }
+
+    /// What becomes of the user's disks in a snapshot.
+    pub(super) fn saved_disks(&self) -> Result<Vec<SavedDisk>, Error> {
+        self.extra.iter().map(ExtraDisk::saved).collect()
+    }
+
+    /// Links those of the user's disks into a snapshot that never change; returns all of its disks that are in it, by name.
+    pub(super) fn link_disks(&self, disks: &[SavedDisk], staging: &Staging) -> Result<Vec<(String, SavedDisk)>, Error> {
+        let mut within = Vec::new();
+        for (number, (disk, saved)) in self.extra.iter().zip(disks).enumerate() {
+            match saved {
+                SavedDisk::Outside(_) => continue,
+                SavedDisk::Linked => staging.link(&disk.path, &disk_name(number))?,
+                SavedDisk::Copied => {}
+            }
+            within.push((disk_name(number), saved.clone()));
+        }
+        Ok(within)
+    }
+}
+
+/// Copies disks of which nobody writes to any. Blocks.
+pub(super) fn copy_disks(copies: &[(PathBuf, PathBuf)]) -> Result<(), Error> {
+    Ok(copies.iter().try_for_each(|(from, to)| sparse::copy(from, to))?)
 }
 
 /// A machine that runs, as far as a capture needs it.
@@ -151,7 +196,7 @@ impl Engine {
             Err(_) => tracing::warn!("the guest did not say its time after a pause"),
         }
         let (devices, memory) = saved?;
-        let manifest = describe(live, request, at_ns, paused);
+        let manifest = describe(live, request, at_ns, paused)?;
         Ok(Taken { staging, files: live.files.clone(), devices, census, states, memory, manifest })
     }
 }
@@ -181,7 +226,7 @@ async fn census_of(live: &Live<'_>) -> Option<Census> {
 async fn begin_copy(live: &Live<'_>, staging: &Staging, when: Copy) -> Result<Copying, Error> {
     let failed = |source| Error::Memory { what: "look at", source };
     let copy = live.machine.copy_memory().map_err(failed)?;
-    let needed = copy.largest().map_err(failed)? + sparse::allocated(&live.files.scratch)?;
+    let needed = copy.largest().map_err(failed)? + live.files.copied_bytes()?;
     staging.need(needed)?;
     match copy {
         MemoryCopy::Pages(copy) => Ok(Copying::Pages(copy)),
@@ -211,15 +256,15 @@ async fn pause(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(
 async fn save(live: &Live<'_>, copying: Copying, staging: &Staging) -> Result<(Vec<u8>, Moment), Error> {
     staging.reach(FailPoint::CapturePaused)?;
     let devices = live.machine.save_devices().await?;
-    let (scratch, to) = (live.files.scratch.clone(), staging.path(name::SCRATCH));
-    let disk = tokio::task::spawn_blocking(move || sparse::copy(&scratch, &to));
+    let copies = live.files.copies(staging)?;
+    let disks = tokio::task::spawn_blocking(move || copy_disks(&copies));
     let memory = match copying {
         Copying::Whole { copy, into, ahead: true } => blocking(move || copy.finish(&into)).await.map(|()| Moment::Kept),
         Copying::Whole { copy, into, ahead: false } => blocking(move || copy.ahead(&into)).await.map(|()| Moment::Kept),
         Copying::Pages(copy) => blocking(move || copy.take()).await.map(Moment::Pages),
         Copying::Monitors { into } => live.machine.saved_memory().map(|copy| Moment::Copy { copy, into }),
     };
-    disk.await.expect("copying a file does not panic")?;
+    disks.await.expect("copying a file does not panic")?;
     staging.reach(FailPoint::CaptureSaved)?;
     Ok((devices, memory.map_err(copy_failed)?))
 }
@@ -260,11 +305,12 @@ impl Taken {
         for (from, name) in &shared {
             staging.link(from, name)?;
         }
-        let names = own.iter().map(|name| (*name, keep)).chain(shared.iter().map(|(_, name)| (*name, Keep::Cheaply)));
-        for (name, keep) in names {
-            manifest
-                .files
-                .insert(name.to_owned(), entry(&staging.path(name), keep).map_err(failed("measure a file of"))?);
+        let own = own.iter().map(|name| ((*name).to_owned(), keep));
+        let shared = shared.iter().map(|(_, name)| ((*name).to_owned(), Keep::Cheaply));
+        let disks = keep_disks(&files, &manifest.disks, &staging, keep)?;
+        for (name, keep) in own.chain(shared).chain(disks) {
+            let entry = entry(&staging.path(&name), keep).map_err(failed("measure a file of"))?;
+            manifest.files.insert(name, entry);
         }
         let pause_us = manifest.pause_us;
         let snapshot = staging.commit(&manifest)?;
@@ -272,14 +318,30 @@ impl Taken {
     }
 }
 
+/// The names of the user's disks in a snapshot, each with how it is kept.
+pub(super) fn keep_disks(
+    files: &MachineFiles,
+    disks: &[SavedDisk],
+    staging: &Staging,
+    keep: Keep,
+) -> Result<Vec<(String, Keep)>, Error> {
+    let within = files.link_disks(disks, staging)?.into_iter();
+    Ok(within.map(|(name, saved)| (name, if saved == SavedDisk::Copied { keep } else { Keep::Cheaply })).collect())
+}
+
 pub(super) fn entry(path: &Path, keep: Keep) -> io::Result<FileEntry> {
     let sha256 = (keep == Keep::Verifiable).then(|| digest(path)).transpose()?;
     Ok(FileEntry { size: fs::metadata(path)?.len(), sha256 })
 }
 
-pub(super) fn describe(live: &Live<'_>, request: CaptureRequest, at_ns: i64, paused: Duration) -> Manifest {
+pub(super) fn describe(
+    live: &Live<'_>,
+    request: CaptureRequest,
+    at_ns: i64,
+    paused: Duration,
+) -> Result<Manifest, Error> {
     let (record, choice) = (live.record, live.machine.choice());
-    Manifest {
+    Ok(Manifest {
         id: request.id,
         created_ns: at_ns,
         kind: request.kind,
@@ -298,8 +360,9 @@ pub(super) fn describe(live: &Live<'_>, request: CaptureRequest, at_ns: i64, pau
         },
         container: live.container,
         pause_us: u64::try_from(paused.as_micros()).unwrap_or(u64::MAX),
+        disks: live.files.saved_disks()?,
         files: BTreeMap::new(),
-    }
+    })
 }
 
 fn copy_failed(source: io::Error) -> Error {

@@ -2,6 +2,7 @@
 
 use super::moved::Moved;
 use crate::cache::Warm;
+use crate::disks;
 use crate::plan;
 use crate::run::{Beginning, CacheUse, Hold, Prepared, RunRequest, host_facts};
 use crate::snapshot::capture::MachineFiles;
@@ -87,6 +88,8 @@ pub(crate) fn lend(into: &Path, snapshot: &SnapshotDir, choice: &Choice) -> Resu
     check_machine(&manifest.machine, choice)?;
     snapshot.read_ahead_working_set();
     snapshot.lend(into)?;
+    snapshot.lend_disks(&manifest.disks, into)?;
+    let extra = disks::lock(into, &manifest.spec.machine)?;
     let pages = snapshot.path(name::PAGES);
     let saved = Saved {
         memory: into.join(name::MEMORY),
@@ -96,7 +99,7 @@ pub(crate) fn lend(into: &Path, snapshot: &SnapshotDir, choice: &Choice) -> Resu
         server: None,
     };
     let states = states(snapshot, &manifest)?;
-    Ok(Lent { manifest, saved, files: MachineFiles::lent(into), states, hold })
+    Ok(Lent { manifest, saved, files: MachineFiles::lent(into, extra), states, hold })
 }
 
 /// What the volumes were when their VM was saved.

@@ -1,9 +1,10 @@
 //! Snapshots of a disk alone: the guest's file system stands still while the disk is copied, the machine does not. VMs that
 //! start from one boot, and find what the first had written.
 
-use super::capture::{Keep, Live, MachineFiles, blocking, describe, entry};
+use super::capture::{Keep, Live, MachineFiles, blocking, copy_disks, describe, entry, keep_disks};
 use super::{CaptureRequest, Captured};
 use crate::cache::Warm;
+use crate::disks;
 use crate::link::ask;
 use crate::plan;
 use crate::run::{Beginning, CacheUse, Prepared, host_facts, now_ns};
@@ -11,7 +12,7 @@ use crate::{Engine, Error};
 use fcvm_net::Published;
 use fcvm_proto::message::HostRequest;
 use fcvm_store::snapshot::{Manifest, SnapshotDir, Staging, name};
-use fcvm_store::{FailPoint, OwnedVm, Restored, sparse};
+use fcvm_store::{FailPoint, OwnedVm, Restored};
 use oci_spec::image::ImageConfiguration;
 use std::io::Write;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ impl Engine {
     /// Captures the disk of a machine.
     pub(crate) async fn capture_disk(&self, live: &Live<'_>, request: CaptureRequest) -> Result<Captured, Error> {
         let staging = self.store().begin_snapshot(request.id.clone())?;
-        staging.need(sparse::allocated(&live.files.scratch)?)?;
+        staging.need(live.files.copied_bytes()?)?;
         // What the author of the VM's image says: a boot needs it.
         let config = self.image_of(live.record)?.config;
         let session = live.link.session();
@@ -45,9 +46,9 @@ impl Engine {
             (Err(error), Ok(())) => return Err(error),
             (Err(first), Err(then)) => return Err(Error::Twice { first: Box::new(first), then: Box::new(then) }),
         }
-        let manifest = describe(live, request, at_ns, begun.elapsed());
-        let image = live.files.image.clone();
-        blocking(move || write(staging, manifest, &image, &config)).await
+        let manifest = describe(live, request, at_ns, begun.elapsed())?;
+        let files = live.files.clone();
+        blocking(move || write(staging, manifest, &files, &config)).await
     }
 
     /// Prepares a VM that boots with the disk of a snapshot.
@@ -61,13 +62,15 @@ impl Engine {
         let plan = plan::compute(spec, &config_in(snapshot)?, &host_facts())?;
         let ports = Arc::new(Published::bind(&spec.ports).await?);
         snapshot.lend_disk(vm.dir().path())?;
+        snapshot.lend_disks(&manifest.disks, vm.dir().path())?;
+        let extra = disks::lock(vm.dir().path(), &vm.record().spec.machine)?;
         vm.update(|record| {
             record.image_digest.clone_from(&manifest.image_digest);
             record.command = plan::command(&plan);
             record.ports = ports.mappings();
             record.restored = Some(Restored { snapshot: manifest.id.clone(), receipt: None });
         })?;
-        let lent = MachineFiles::lent(vm.dir().path());
+        let lent = MachineFiles::lent(vm.dir().path(), extra);
         Ok(Prepared {
             choice,
             beginning: Beginning::Boot { kernel: set.kernel, initramfs: set.initramfs, plan: Box::new(plan) },
@@ -81,25 +84,26 @@ impl Engine {
 }
 
 async fn copy(live: &Live<'_>, staging: &Staging) -> Result<(), Error> {
-    let (from, to) = (live.files.scratch.clone(), staging.path(name::SCRATCH));
-    blocking(move || sparse::copy(&from, &to)).await?;
+    let copies = live.files.copies(staging)?;
+    blocking(move || copy_disks(&copies)).await?;
     Ok(staging.reach(FailPoint::CaptureSaved)?)
 }
 
 fn write(
     staging: Staging,
     mut manifest: Manifest,
-    image: &std::path::Path,
+    files: &MachineFiles,
     config: &ImageConfiguration,
 ) -> Result<Captured, Error> {
     let failed = |what| move |source: std::io::Error| Error::Snapshot { what, source };
     let text = serde_json::to_vec(config).map_err(|error| failed("write the image's configuration")(error.into()))?;
     staging.create(name::CONFIG)?.write_all(&text).map_err(failed("write the image's configuration"))?;
-    staging.link(image, name::IMAGE)?;
-    for (name, keep) in
-        [(name::CONFIG, Keep::Verifiable), (name::SCRATCH, Keep::Verifiable), (name::IMAGE, Keep::Cheaply)]
-    {
-        manifest.files.insert(name.to_owned(), entry(&staging.path(name), keep).map_err(failed("measure a file"))?);
+    staging.link(&files.image, name::IMAGE)?;
+    let own = [(name::CONFIG, Keep::Verifiable), (name::SCRATCH, Keep::Verifiable), (name::IMAGE, Keep::Cheaply)];
+    let own = own.map(|(name, keep)| (name.to_owned(), keep));
+    for (name, keep) in own.into_iter().chain(keep_disks(files, &manifest.disks, &staging, Keep::Verifiable)?) {
+        let entry = entry(&staging.path(&name), keep).map_err(failed("measure a file"))?;
+        manifest.files.insert(name, entry);
     }
     let pause_us = manifest.pause_us;
     let snapshot = staging.commit(&manifest)?;

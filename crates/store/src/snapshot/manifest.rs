@@ -6,6 +6,7 @@
 //! ```
 //! Mode 0600: the specification in it holds the environment. What a later version adds has a default.
 
+use super::SavedDisk;
 use crate::Error;
 use fcvm_spec::{SnapshotId, VmId, VmName, VmSpec};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,9 @@ pub struct Manifest {
     pub container: ContainerState,
     /// How long the machine was paused, in microseconds.
     pub pause_us: u64,
+    /// The user's disks, by their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<SavedDisk>,
     /// Its files by name.
     pub files: BTreeMap<String, FileEntry>,
 }

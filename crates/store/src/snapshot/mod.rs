@@ -11,6 +11,7 @@
 //!   devices              the state of processors and devices
 //!   census.json          what ran in the container
 //!   scratch.ext4         the disk of the VM's own writes
+//!   disk0, disk1…        the user's disks, by their numbers; see [`disks`]
 //!   system.erofs, image.erofs    links to the read-only disks
 //! ```
 //! One of a disk alone has instead of memory, pages, devices, census and system:
@@ -21,6 +22,7 @@
 //! A fork's is called ID.fork instead: see [`fork`]. `PID.serve` tells what a process serves: see [`serve`].
 
 mod cache;
+mod disks;
 mod fork;
 pub mod manifest;
 mod serve;
@@ -29,6 +31,8 @@ mod sweep;
 mod working_set;
 
 pub use cache::CacheClaim;
+pub use disks::{FileIdentity, SavedDisk, disk_name};
+pub(crate) use disks::{disks_in, remove_disks};
 pub use fork::ForkHold;
 pub use manifest::{ContainerState, FORMAT, FileEntry, Holds, Kind, Manifest, SavedMachine, Source};
 pub use serve::Served;

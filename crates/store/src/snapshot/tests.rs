@@ -29,6 +29,7 @@ fn manifest(seed: u8, files: BTreeMap<String, FileEntry>) -> Manifest {
             root: RootKind::Image,
             container: ContainerSpec::default(),
             machine: MachineShape::default(),
+            rootfs_size: None,
             network: NetworkMode::Default,
             ports: Vec::new(),
             removal: Removal::Keep,
@@ -50,6 +51,7 @@ fn manifest(seed: u8, files: BTreeMap<String, FileEntry>) -> Manifest {
         },
         container: ContainerState::Running,
         pause_us: 1,
+        disks: Vec::new(),
         files,
     }
 }

@@ -11,7 +11,8 @@ use super::workspace::{self, Workspace};
 use super::{Control, FEATURES, Firecracker, ending, saved};
 use crate::control::failed;
 use crate::process::{self, Process, host, pair};
-use crate::{Accelerator, Error, Line, Machine, MachineSpec, Memory, Origin, Saved};
+use crate::{Accelerator, Access, Error, Line, Machine, MachineSpec, Memory, Origin, Saved};
+use fcvm_spec::{DiskFormat, RootfsSize};
 use fcvm_sys::jail::{Bind, Device, Entrance, Jail, Limit};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
@@ -69,6 +70,8 @@ pub(crate) async fn boot(firecracker: &Firecracker, spec: &MachineSpec, entrance
 fn check(spec: &MachineSpec) -> Result<(), Error> {
     let reason = if spec.disks.len() > FEATURES.disks {
         format!("it takes {} disks at most", FEATURES.disks)
+    } else if spec.disks.iter().any(|disk| disk.format != DiskFormat::Raw) {
+        "it takes raw disks only".to_owned()
     } else if spec.cpus == 0 || spec.cpus > FEATURES.cpus {
         format!("a machine has from 1 to {} processors", FEATURES.cpus)
     } else if spec.choice.accel != Accelerator::Kvm {
@@ -81,10 +84,13 @@ fn check(spec: &MachineSpec) -> Result<(), Error> {
     Err(Error::Unsupported { monitor: MONITOR, reason })
 }
 
-/// Nothing that it writes is larger than its largest disk, or than the machine's memory.
+/// Nothing that it writes is larger than its largest disk, or than the machine's memory. Its scratch disk may grow.
 fn largest_file(spec: &MachineSpec) -> Result<u64, Error> {
     let mut largest = spec.memory.bytes() + BESIDE;
     for disk in &spec.disks {
+        if disk.access == Access::ReadWrite {
+            largest = largest.max(RootfsSize::MOST.bytes());
+        }
         let failed = |source| Error::File { role: "disk", path: disk.path.clone(), source };
         largest = largest.max(std::fs::metadata(&disk.path).map_err(failed)?.len());
     }

@@ -88,6 +88,13 @@ pub(super) fn inside(name: &str) -> String {
     format!("{PLACE}/{name}")
 }
 
+/// Returns the call that makes it look at the size of a disk anew.
+pub(super) fn resized(index: usize) -> Call {
+    let name = Inherited::Disk(index).name();
+    let body = json!({ "drive_id": name, "path_on_host": inside(&name) });
+    Call::new(Method::Patch, format!("/drives/{name}"), body)
+}
+
 /// Returns the calls that start a machine at its kernel's first instruction.
 pub(super) fn boot(spec: &MachineSpec) -> Vec<Call> {
     let put = |path: &str, body| Call::new(Method::Put, path, body);
@@ -130,7 +137,7 @@ fn drive(index: usize, access: Access) -> Call {
         "is_root_device": false,
         "is_read_only": access == Access::ReadOnly,
         // The scratch disk is worth nothing after a crash of the host: flushes are not passed on.
-        "cache_type": "Unsafe",
+        "cache_type": if access == Access::Durable { "Writeback" } else { "Unsafe" },
     });
     Call::new(Method::Put, format!("/drives/{name}"), body)
 }

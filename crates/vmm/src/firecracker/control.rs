@@ -56,6 +56,10 @@ impl Control {
         Ok(self.api.call(&command::state("Resumed")).await.map(drop)?)
     }
 
+    pub(crate) async fn resize(&self, disk: usize) -> Result<(), ControlError> {
+        Ok(self.api.call(&command::resized(disk)).await.map(drop)?)
+    }
+
     pub(crate) async fn save_devices(&self) -> Result<Vec<u8>, Error> {
         let memory = if self.copies == Copies::Monitor { MEMORY } else { NOWHERE };
         match (self.api.call(&command::save(DEVICES, memory)).await, self.copies) {

@@ -36,7 +36,7 @@ pub const PROGRAM: &str = "firecracker";
 
 /// What Firecracker can do. It has 17 virtio devices at most; link and entropy take two.
 pub const FEATURES: Features =
-    Features { software_emulation: false, snapshots: true, huge_pages: true, disks: 15, cpus: 32 };
+    Features { software_emulation: false, snapshots: true, huge_pages: true, qcow2: false, disks: 15, cpus: 32 };
 
 /// Firecracker, installed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,10 @@
 
 use super::arch;
 use crate::parameters::PARAMETERS;
-use crate::{Accelerator, Access, LINK_PORT, MachineSpec, Origin};
+use crate::{Accelerator, Access, Disk, LINK_PORT, MachineSpec, Origin};
+use fcvm_spec::DiskFormat;
 use fcvm_sys::jail::FIRST_DESCRIPTOR;
+use serde_json::json;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
@@ -38,12 +40,12 @@ const ALWAYS: [Inherited; 5] =
 
 /// Returns what QEMU inherits for a machine.
 pub(super) fn inherited(spec: &MachineSpec) -> Vec<Inherited> {
-    use Inherited::{Devices, Disk, Initramfs, Kernel};
+    use Inherited::{Devices, Initramfs, Kernel};
     let origin: &[Inherited] = match spec.origin {
         Origin::Boot { .. } => &[Kernel, Initramfs],
         Origin::Saved(_) => &[Devices],
     };
-    ALWAYS.into_iter().chain(origin.iter().copied()).chain((0..spec.disks.len()).map(Disk)).collect()
+    ALWAYS.into_iter().chain(origin.iter().copied()).chain((0..spec.disks.len()).map(Inherited::Disk)).collect()
 }
 
 /// The numbers of what QEMU inherits.
@@ -98,7 +100,7 @@ pub(super) fn arguments(spec: &MachineSpec, tsc_khz: Option<u32>) -> Vec<OsStrin
     }
     connections(&mut line, &numbers);
     for (index, disk) in spec.disks.iter().enumerate() {
-        attach(&mut line, index, disk.access, numbers.number(Inherited::Disk(index)));
+        attach(&mut line, index, disk, numbers.number(Inherited::Disk(index)));
     }
     line.option("-object", "rng-builtin,id=entropy");
     line.option("-device", "virtio-rng-device,rng=entropy");
@@ -147,26 +149,48 @@ fn connections(line: &mut Line, numbers: &Numbers) {
 }
 
 /// Attaches a disk. QEMU duplicates the descriptor, so it needs no right to open the file itself.
-fn attach(line: &mut Line, index: usize, access: Access, number: RawFd) {
+fn attach(line: &mut Line, index: usize, disk: &Disk, number: RawFd) {
     // The scratch disk is worth nothing after a crash of the host, so a flush of the guest is not passed on. What the
     // guest discards or zeroes is given back to the host's file system.
-    let options = match access {
+    let options = match disk.access {
         Access::ReadOnly => "read-only=on",
+        Access::Durable => "read-only=off,discard=unmap",
         Access::ReadWrite => "read-only=off,cache.no-flush=on,discard=unmap",
     };
-    let zeroes = match access {
-        Access::ReadOnly => "",
-        Access::ReadWrite => ",detect-zeroes=unmap",
-    };
+    let zeroes = if disk.access == Access::ReadOnly { "" } else { ",detect-zeroes=unmap" };
     let set = index + 1;
     let name = disk_name(index);
     line.option("-add-fd", format!("fd={number},set={set}"));
     let file = format!("driver=file,node-name=file{index},filename=/dev/fdset/{set},locking=off,{options}");
     line.option("-blockdev", file);
-    line.option("-blockdev", format!("driver=raw,node-name=disk{index},file=file{index},{options}{zeroes}"));
+    line.option(
+        "-blockdev",
+        match disk.format {
+            DiskFormat::Raw => format!("driver=raw,node-name={},file=file{index},{options}{zeroes}", node(index)),
+            DiskFormat::Qcow2 => qcow2(index, disk.access),
+        },
+    );
     // A full host is the guest's error to see, not a reason to stop the machine without a word.
     let errors = "rerror=report,werror=report";
-    line.option("-device", format!("virtio-blk-device,drive=disk{index},serial={name},{errors}"));
+    line.option("-device", format!("virtio-blk-device,drive={},serial={name},{errors}", node(index)));
+}
+
+/// Whatever such a file says of other files, nothing but itself is read. Only as JSON can that be said.
+fn qcow2(index: usize, access: Access) -> String {
+    let mut node = json!({
+        "driver": "qcow2", "node-name": node(index), "file": format!("file{index}"), "backing": null,
+        "read-only": access == Access::ReadOnly,
+    });
+    if access != Access::ReadOnly {
+        node["discard"] = json!("unmap");
+        node["detect-zeroes"] = json!("unmap");
+    }
+    node.to_string()
+}
+
+/// Returns the name by which QEMU knows the disk with this index.
+pub(super) fn node(index: usize) -> String {
+    format!("disk{index}")
 }
 
 /// Returns the name that Linux gives to the disk with this index.

@@ -36,6 +36,11 @@ impl Control {
         Ok(self.qmp.execute("cont").await.map(drop)?)
     }
 
+    pub(crate) async fn resize(&self, disk: usize, bytes: u64) -> Result<(), ControlError> {
+        let arguments = json!({ "node-name": command::node(disk), "size": bytes });
+        Ok(self.qmp.execute_with("block_resize", &arguments).await.map(drop)?)
+    }
+
     pub(crate) fn shutdown(&self) -> Option<Exit> {
         self.qmp.shutdown()
     }

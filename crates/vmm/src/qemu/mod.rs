@@ -27,7 +27,7 @@ pub const PACKAGE: &str = arch::PACKAGE;
 
 /// What QEMU can do here. `microvm` has eight virtio-mmio transports on every host; link and entropy take two.
 pub const FEATURES: Features =
-    Features { software_emulation: true, snapshots: true, huge_pages: false, disks: 6, cpus: 64 };
+    Features { software_emulation: true, snapshots: true, huge_pages: false, qcow2: true, disks: 6, cpus: 64 };
 
 /// QEMU, installed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What a guest sees of its machine.
 
 use crate::guest::{Guest, block_on, entrance};
+use fcvm_spec::DiskFormat;
 use fcvm_vmm::{Access, Disk, Error, Exit, boot};
 use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +19,7 @@ fn disk(directory: &Path, name: &str, access: Access) -> Disk {
     let mut content = name.as_bytes().to_vec();
     content.resize(1 << 20, 0);
     std::fs::write(&path, content).unwrap();
-    Disk { path, access }
+    Disk { path, format: DiskFormat::Raw, access }
 }
 
 fn disks(guest: &Guest) {

@@ -132,11 +132,14 @@ pub(crate) struct PruneVmsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct UpdateArgs {
     /// Memory that the container may use, for example 512m
-    #[arg(short, long, required_unless_present = "cpus")]
+    #[arg(short, long, required_unless_present_any = ["cpus", "rootfs_size"])]
     pub(crate) memory: Option<String>,
     /// Processors that it may use, for example 1.5
     #[arg(long)]
     pub(crate) cpus: Option<f64>,
+    /// Size of its root file system, which only becomes larger, for example 20g
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) rootfs_size: Option<String>,
     /// The VM
     pub(crate) name: String,
 }

@@ -1,11 +1,11 @@
 use super::*;
 use crate::firecracker::Firecracker;
 use crate::{Accelerator, Backend, Choice, Disk, Saved};
-use fcvm_spec::MiB;
+use fcvm_spec::{DiskFormat, MiB};
 
 fn spec(origin: Origin) -> MachineSpec {
     let backend = Backend::Firecracker(Firecracker { program: "/usr/bin/firecracker".into(), version: None });
-    let disk = |access| Disk { path: "/x".into(), access };
+    let disk = |access| Disk { path: "/x".into(), format: DiskFormat::Raw, access };
     MachineSpec {
         choice: Choice { backend, accel: Accelerator::Kvm, reason: String::new() },
         cpus: 2,

@@ -5,7 +5,7 @@ use super::model::Then;
 use crate::firecracker::workspace::Workspace;
 use crate::firecracker::{Control, Firecracker, api::Call, command, saved};
 use crate::{Accelerator, Access, Backend, Choice, Disk, Error, MachineSpec, Memory, Origin, Saved};
-use fcvm_spec::MiB;
+use fcvm_spec::{DiskFormat, MiB};
 
 const VERSION: &str = "1.17.0-dev";
 
@@ -23,7 +23,7 @@ fn spec() -> MachineSpec {
         memory: MiB(128),
         pages: fcvm_spec::PageSize::Base,
         origin: Origin::Boot { kernel: "/x".into(), initramfs: "/x".into() },
-        disks: vec![Disk { path: "/x".into(), access: Access::ReadWrite }],
+        disks: vec![Disk { path: "/x".into(), format: DiskFormat::Raw, access: Access::ReadWrite }],
         run_dir: "/x".into(),
     }
 }

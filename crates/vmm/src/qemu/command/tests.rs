@@ -21,7 +21,7 @@ fn machine(accel: Accelerator, disks: Vec<Disk>) -> MachineSpec {
 }
 
 fn disks() -> Vec<Disk> {
-    let disk = |path: &str, access| Disk { path: path.into(), access };
+    let disk = |path: &str, access| Disk { path: path.into(), format: DiskFormat::Raw, access };
     vec![disk("/secret/image", Access::ReadOnly), disk("/secret/scratch", Access::ReadWrite)]
 }
 
@@ -102,6 +102,18 @@ fn a_saved_machine_maps_its_memory_privately_and_waits_for_its_state() {
     assert!(!text.contains("-kernel") && !text.contains("-append"), "{text}");
     assert_eq!(incoming(&spec), "fd:8");
     assert_eq!(values(&text, "-add-fd"), ["fd=9,set=1", "fd=10,set=2"]);
+}
+
+#[test]
+fn a_disk_of_the_users_is_flushed_and_a_qcow2_reads_no_other_file() {
+    let disk = |format, access| Disk { path: "/secret/x".into(), format, access };
+    let disks = vec![disk(DiskFormat::Raw, Access::Durable), disk(DiskFormat::Qcow2, Access::Durable)];
+    let text = text(&machine(Accelerator::Tcg, disks));
+    assert!(!text.contains("no-flush"), "{text}");
+    let node = values(&text, "-blockdev")[3].to_owned();
+    let node: serde_json::Value = serde_json::from_str(&node).unwrap();
+    assert_eq!((&node["driver"], &node["backing"]), (&json!("qcow2"), &json!(null)));
+    assert_eq!((&node["node-name"], &node["read-only"]), (&json!("disk1"), &json!(false)));
 }
 
 #[test]
