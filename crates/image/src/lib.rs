@@ -38,6 +38,7 @@ pub use error::Error;
 pub use health::HealthCheck;
 pub use images::{Archive, Image, Images};
 pub use layer::Limits;
+pub use layer::decompress_archive;
 pub use options::{Credentials, Platform, PullOptions, PullPolicy, RegistrySettings, Tls};
 pub use progress::{Phase, Progress, Silent, Update};
 pub use store::{ImageLock, ImageStore, Prune, Removed};

@@ -11,6 +11,7 @@ mod merge;
 mod path;
 
 pub(crate) use compression::decompress;
+pub use compression::decompress_archive;
 pub(crate) use merge::{Merge, keeps_xattr};
 
 use crate::Error;
