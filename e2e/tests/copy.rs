@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fcvm_e2e::{BUSYBOX, Host};
+use fcvm_e2e::{BUSYBOX, Host, Started};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::process::Command;
 
 /// A tree `d` of files, links, a sparse file and a long name.
 fn tree(host: &Host) -> PathBuf {
@@ -86,4 +87,51 @@ fn files_and_trees_go_in_and_come_out_as_they_were() {
     cp("box:/var/up", &path("passwd")).ok();
     assert_eq!(fs::read_to_string(host.path().join("passwd")).unwrap().trim_end(), passwd);
     cp("box:/var/magic/passwd", &path("y")).failed(125, "ymbolic link");
+}
+
+/// A tar stream of one file, compressed.
+fn archive(name: &str, text: &str) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(text.len() as u64);
+    archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+    Started::new(Command::new("gzip"), archive.into_inner().unwrap()).finish().ok().stdout
+}
+
+#[test]
+fn files_go_into_vms_that_do_not_run_and_come_out_of_them() {
+    let host = Host::new();
+    let path = |name: &str| host.path().join(name).to_str().unwrap().to_owned();
+    let cp = |from: &str, to: &str| host.fcvm(["cp", from, to]);
+    let shown = || host.fcvm(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).ok().text();
+    fs::write(path("given"), "from the host").unwrap();
+
+    // Before it first starts.
+    let command = "cat /etc/given /etc/twice";
+    let flags = ["--name", "box", "--user", "alice", "--tmpfs", "/mem"];
+    let run = || {
+        host.fcvm(["start", "box"]).ok();
+        host.fcvm(["wait", "box"]).ok();
+        host.fcvm(["logs", "box"]).ok().text()
+    };
+    host.fcvm(["create"].iter().chain(&flags).chain(&[BUSYBOX, "sh", "-c", command])).ok();
+    cp(&path("given"), "box:/etc/given").ok();
+    cp(&path("given"), "box:/mem/x").failed(125, "mounted only while the VM runs");
+    cp("box:/none", &path("x")).failed(125, "/none");
+    cp("box:/etc/given", "box:/etc/twice").ok();
+    cp("box:/etc/twice", &path("back")).ok();
+    assert_eq!(fs::read_to_string(path("back")).unwrap(), "from the host");
+    assert_eq!(shown(), "box created");
+    assert_eq!(run(), "from the hostfrom the host");
+
+    // After it has run, and with archives as people have them.
+    assert_eq!(shown(), "box exited");
+    host.fcvm_with(["cp", "-", "box:/etc"], archive("given", "compressed ")).ok();
+    host.fcvm_with(["cp", "-", "box:/etc"], b"\xfd7zXZ\0 and so on".to_vec()).failed(125, "xz -dc");
+    assert!(run().ends_with("compressed from the host"));
+    let id = host.fcvm(["commit", "-q", "box", "committed"]).ok().text();
+    assert_eq!(host.fcvm(["run", "--rm", &id, "cat", "/etc/given"]).ok().text(), "compressed ");
+    host.fcvm(["rm", "box"]).ok();
+    host.assert_clean();
 }

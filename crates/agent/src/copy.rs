@@ -40,8 +40,8 @@ async fn packed(request: &Pack, container: Option<i32>, sender: &Sender) -> Resu
     sender.message(&done(within(packing).await)).await
 }
 
-/// Unpacks what comes; the container is given by its first process and the numbers of its user while it runs.
-pub(crate) async fn unpack(request: Unpack, container: Option<(i32, (u32, u32))>, stream: Stream) {
+/// Unpacks what comes; the container is given by its first process while it runs, and by the numbers of its user.
+pub(crate) async fn unpack(request: Unpack, container: (Option<i32>, (u32, u32)), stream: Stream) {
     let (sender, mut receiver) = stream.split();
     let unpacked = unpacked(request, container, &mut receiver).await;
     if sender.message(&done(unpacked)).await.is_ok() {
@@ -51,9 +51,12 @@ pub(crate) async fn unpack(request: Unpack, container: Option<(i32, (u32, u32))>
     }
 }
 
-async fn unpacked(request: Unpack, container: Option<(i32, (u32, u32))>, receiver: &mut Receiver) -> Result<()> {
-    let root = root_of(container.map(|(pid, _)| pid));
-    let (uid, gid) = container.map_or((0, 0), |(_, owner)| owner);
+async fn unpacked(
+    request: Unpack,
+    (container, (uid, gid)): (Option<i32>, (u32, u32)),
+    receiver: &mut Receiver,
+) -> Result<()> {
+    let root = root_of(container);
     let manner = Manner {
         owner: match request.owner {
             Ownership::Container => Owner::Given(uid, gid),
@@ -85,7 +88,7 @@ fn root_of(container: Option<i32>) -> PathBuf {
     container.map_or_else(rootfs, |pid| format!("/proc/{pid}/root").into())
 }
 
-fn rootfs() -> PathBuf {
+pub(crate) fn rootfs() -> PathBuf {
     Path::new(world::DIR).join("rootfs")
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Files of volumes are touched here, so none of this happens on the agent's own thread.
 
-use crate::{volume, world};
+use crate::{scratch, volume, world};
 use anyhow::{Context, Result};
 use fcvm_archive::{Conflict, Holes, Limits, Manner, Owner, Packable, Place as Into, Root, Trust, Writing};
 use fcvm_proto::plan::{Keeper, Place};
@@ -40,7 +40,7 @@ pub(crate) fn lower(number: u32) -> PathBuf {
 }
 
 fn on_scratch(kind: &str, number: u32) -> PathBuf {
-    Path::new(world::SCRATCH).join(kind).join(number.to_string())
+    Path::new(scratch::PLACE).join(kind).join(number.to_string())
 }
 
 fn ready(place: &Place, owner: (u32, u32)) -> Result<()> {

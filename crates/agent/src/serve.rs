@@ -7,7 +7,7 @@ use crate::helper::Helpers;
 use crate::pump::{Carried, Process};
 use crate::reaper::Reaper;
 use crate::volume::Volumes;
-use crate::{census, cgroup, changes, copy, dial, exec, power, scratch, usage};
+use crate::{census, cgroup, changes, copy, dial, exec, power, scratch, usage, user};
 use anyhow::{Context, Result};
 use fcvm_link::{Incoming, Opened, Stream};
 use fcvm_proto::message::{Done, HostRequest, ProcessEvent, Time};
@@ -88,6 +88,15 @@ impl Guest {
         self.container.borrow().as_ref().map(|container| container.pid)
     }
 
+    /// The numbers of the container's user, also where none runs yet.
+    fn user(&self) -> (u32, u32) {
+        if let Some(container) = self.container.borrow().as_ref() {
+            return container.owner;
+        }
+        let identity = user::resolve(&copy::rootfs(), &self.plan.borrow().user);
+        identity.map_or((0, 0), |identity| (identity.uid, identity.gid))
+    }
+
     async fn answer(self: Rc<Self>, opened: Opened) {
         let request = opened.request::<HostRequest>();
         let stream = opened.stream;
@@ -104,8 +113,7 @@ impl Guest {
             Ok(HostRequest::ViewChanges { number }) => changes::answer(Layer::of_view(number), stream).await,
             Ok(HostRequest::Pack(request)) => copy::pack(request, self.container_pid(), stream).await,
             Ok(HostRequest::Unpack(request)) => {
-                let container = self.container.borrow().as_ref().map(|container| (container.pid, container.owner));
-                copy::unpack(request, container, stream).await;
+                copy::unpack(request, (self.container_pid(), self.user()), stream).await;
             }
             Ok(HostRequest::Dial(request)) => dial::serve(request, stream).await,
             Ok(HostRequest::Kill { signal, all }) => {

@@ -31,6 +31,8 @@ impl Engine {
         let control = |source| Error::Control { vm: vm.to_owned(), source };
         let found = match Client::connect(&dir).await.map_err(control)? {
             Some(client) => asked(&client, &Command::Changes).await?,
+            // It has never been anything but its image.
+            None if !dir.scratch_disk().exists() => Vec::new(),
             None => {
                 let record = dir.record()?;
                 let images = self.images().store().list()?;

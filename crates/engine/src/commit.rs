@@ -1,6 +1,5 @@
 //! `commit`: an image of what a container has made of its files. It has one layer, all of them.
 
-use crate::copy::VmPath;
 use crate::{Engine, Error};
 use fcvm_image::{Image, PullPolicy};
 use fcvm_store::VmRecord;
@@ -37,7 +36,7 @@ pub enum CommitTarget {
 }
 
 impl Engine {
-    /// Makes an image of a running container's files. Returns the image if it went among those here.
+    /// Makes an image of a container's files. Returns the image if it went among those here.
     pub async fn commit(&self, request: &CommitRequest, target: CommitTarget) -> Result<Option<Image>, Error> {
         let record = self.store().find_vm(&request.vm)?.record()?;
         let images = self.images().store().list()?;
@@ -49,8 +48,7 @@ impl Engine {
             apply(&mut config["config"], change).map_err(|reason| Error::Change { change: change.clone(), reason })?;
         }
         let bundle = self.images().bundle()?;
-        let from = VmPath { vm: request.vm.clone(), path: "/".to_owned() };
-        let layer = bundle.add(self.pack_root(&from, bundle.layer()?).await?)?;
+        let layer = bundle.add(self.pack_root(&request.vm, bundle.layer()?).await?)?;
         match target {
             CommitTarget::Store(name) => {
                 bundle.describe(config, layer, None)?;

@@ -3,8 +3,8 @@
 //! Both ends follow the same rules (the `archive` room). What a VM sends is unpacked on the host by a name that the user has
 //! typed, or below a directory that the user has typed: the guest chooses neither.
 
-use crate::control::{Client, Command, refused};
-use crate::ops::connect;
+use crate::control::refused;
+use crate::keeper::Keepers;
 use crate::{Engine, Error};
 use fcvm_archive::{Coming, Conflict, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust, Writing};
 use fcvm_link::blocking::{self, Writer};
@@ -70,19 +70,42 @@ const ENTRIES_MAX: u64 = 16 << 20;
 impl Engine {
     /// Copies files.
     pub async fn copy(&self, from: Source, to: Target, manner: CopyManner) -> Result<Copied, Error> {
+        let vms: Vec<&str> = [from.vm(), to.vm()].into_iter().flatten().collect();
+        if vms.is_empty() {
+            return Err(Error::NoVmToCopy);
+        }
+        let keepers = Keepers::of(self, &vms).await?;
+        let copied = self.copy_between(from, to, manner, &keepers).await;
+        // What was copied is on the disk of a VM that does not run only after this.
+        let ended = keepers.end().await;
+        copied.and_then(|copied| ended.map(|()| copied))
+    }
+
+    async fn copy_between(
+        &self,
+        from: Source,
+        to: Target,
+        manner: CopyManner,
+        keepers: &Keepers,
+    ) -> Result<Copied, Error> {
         match (from, to) {
-            (Source::Vm(from), Target::Host(to)) => self.copy_out(from, to, manner).await,
-            (Source::Vm(from), Target::Archive(to)) => self.copy_to_archive(from, to).await,
-            (Source::Vm(from), Target::Vm(to)) => self.copy_over(from, to, manner).await,
-            (Source::Host(from), Target::Vm(to)) => self.copy_in(from, to, manner).await,
-            (Source::Archive(from), Target::Vm(to)) => self.copy_archive_in(from, to, manner).await,
+            (Source::Vm(from), Target::Host(to)) => self.copy_out((from, keepers), to, manner).await,
+            (Source::Vm(from), Target::Archive(to)) => self.copy_to_archive((from, keepers), to).await,
+            (Source::Vm(from), Target::Vm(to)) => self.copy_over(from, to, manner, keepers).await,
+            (Source::Host(from), Target::Vm(to)) => self.copy_in(from, (to, keepers), manner).await,
+            (Source::Archive(from), Target::Vm(to)) => self.copy_archive_in(from, (to, keepers), manner).await,
             (Source::Host(_) | Source::Archive(_), Target::Host(_) | Target::Archive(_)) => Err(Error::NoVmToCopy),
         }
     }
 
-    async fn copy_out(&self, from: VmPath, to: PathBuf, manner: CopyManner) -> Result<Copied, Error> {
+    async fn copy_out(
+        &self,
+        (from, keepers): (VmPath, &Keepers),
+        to: PathBuf,
+        manner: CopyManner,
+    ) -> Result<Copied, Error> {
         let limits = self.limits_of(&from.vm)?;
-        let mut packed = self.pack(&from, TOP, Holes::Told).await?;
+        let mut packed = self.pack(&from, keepers, TOP, Holes::Told).await?;
         let (feed, reader) = blocking::reader();
         let typed = typed_name(&from.path);
         let found = packed.found.clone();
@@ -103,9 +126,15 @@ impl Engine {
 
     /// Fetches what was written to a view of a volume into an empty directory.
     pub(crate) async fn fetch_view(&self, vm: &str, number: u32, into: &Path) -> Result<(), Error> {
+        let keepers = Keepers::of(self, &[vm]).await?;
+        let fetched = self.fetch_view_of((vm, &keepers), number, into).await;
+        fetched.and(keepers.end().await)
+    }
+
+    async fn fetch_view_of(&self, (vm, keepers): (&str, &Keepers), number: u32, into: &Path) -> Result<(), Error> {
         let limits = self.limits_of(vm)?;
         let from = VmPath { vm: vm.to_owned(), path: "/".to_owned() };
-        let mut packed = self.pack_tree(&from, Tree::View(number), "", Holes::Told).await?;
+        let mut packed = self.pack_tree(&from, keepers, Tree::View(number), ("", Holes::Told)).await?;
         let (feed, reader) = blocking::reader();
         let root = Root::open(into).map_err(|error| fcvm_archive::Error::Read(error.into()))?;
         let owner = if fcvm_sys::process::runs_as_root() { Owner::Told } else { Owner::Own };
@@ -117,26 +146,43 @@ impl Engine {
         first(joined(unpacking).await, heard)
     }
 
-    async fn copy_to_archive(&self, from: VmPath, to: Box<dyn Write + Send>) -> Result<Copied, Error> {
+    async fn copy_to_archive(
+        &self,
+        (from, keepers): (VmPath, &Keepers),
+        to: Box<dyn Write + Send>,
+    ) -> Result<Copied, Error> {
         let name = typed_name(&from.path).unwrap_or_else(|| TOP.to_owned());
-        write_out(self.pack(&from, &name, Holes::Filled).await?, to).await.map(|_| Copied::default())
+        write_out(self.pack(&from, keepers, &name, Holes::Filled).await?, to).await.map(|_| Copied::default())
     }
 
     /// Writes all files of a VM's container, without what is mounted over them, as a tar stream.
     pub async fn export(&self, vm: &str, to: Box<dyn Write + Send>) -> Result<(), Error> {
-        let from = VmPath { vm: vm.to_owned(), path: "/".to_owned() };
-        self.pack_root(&from, to).await.map(drop)
+        self.pack_root(vm, to).await.map(drop)
     }
 
     /// Writes the same into a writer that is given back.
-    pub(crate) async fn pack_root<W: Write + Send + 'static>(&self, from: &VmPath, to: W) -> Result<W, Error> {
-        write_out(self.pack_tree(from, Tree::Root, "", Holes::Filled).await?, to).await
+    pub(crate) async fn pack_root<W: Write + Send + 'static>(&self, vm: &str, to: W) -> Result<W, Error> {
+        let from = VmPath { vm: vm.to_owned(), path: "/".to_owned() };
+        let keepers = Keepers::of(self, &[vm]).await?;
+        let packed = async {
+            let packed = self.pack_tree(&from, &keepers, Tree::Root, ("", Holes::Filled)).await?;
+            write_out(packed, to).await
+        };
+        let packed = packed.await;
+        let ended = keepers.end().await;
+        packed.and_then(|packed| ended.map(|()| packed))
     }
 
-    async fn copy_over(&self, from: VmPath, to: VmPath, manner: CopyManner) -> Result<Copied, Error> {
-        let mut packed = self.pack(&from, TOP, Holes::Told).await?;
+    async fn copy_over(
+        &self,
+        from: VmPath,
+        to: VmPath,
+        manner: CopyManner,
+        keepers: &Keepers,
+    ) -> Result<Copied, Error> {
+        let mut packed = self.pack(&from, keepers, TOP, Holes::Told).await?;
         let coming = coming_of(coming(&packed.found, typed_name(&from.path).as_deref()));
-        let unpacking = self.unpack(&to, coming, manner).await?;
+        let unpacking = self.unpack(&to, keepers, coming, manner)?;
         let (feed, reader) = blocking::reader();
         let (writer, written) = blocking::writer();
         let between = spawn_blocking(move || pass_on(reader, writer));
@@ -150,13 +196,18 @@ impl Engine {
         Ok(Copied::default())
     }
 
-    async fn copy_in(&self, from: PathBuf, to: VmPath, manner: CopyManner) -> Result<Copied, Error> {
+    async fn copy_in(
+        &self,
+        from: PathBuf,
+        (to, keepers): (VmPath, &Keepers),
+        manner: CopyManner,
+    ) -> Result<Copied, Error> {
         let typed = typed_name(&from.to_string_lossy());
         let finding = spawn_blocking(move || Ok(Packable::find(&host_root()?, &absolute(&from)?)?));
         let packable = joined(finding).await?;
         let found = if packable.is_directory() { Found::Directory } else { Found::File };
         let coming = coming_of(coming(&found, typed.as_deref()));
-        let unpacking = self.unpack(&to, coming, manner).await?;
+        let unpacking = self.unpack(&to, keepers, coming, manner)?;
         let (writer, written) = blocking::writer();
         let packing = spawn_blocking(move || Ok(packable.pack(OsStr::new(TOP), Holes::Told, writer).map(drop)?));
         let given = unpacking.give(written).await;
@@ -166,38 +217,49 @@ impl Engine {
     async fn copy_archive_in(
         &self,
         from: Box<dyn Read + Send>,
-        to: VmPath,
+        (to, keepers): (VmPath, &Keepers),
         manner: CopyManner,
     ) -> Result<Copied, Error> {
-        let unpacking = self.unpack(&to, files::Coming::Archive, manner).await?;
+        let plain = joined(spawn_blocking(move || Ok(fcvm_image::decompress_archive(from)?))).await?;
+        let unpacking = self.unpack(&to, keepers, files::Coming::Archive, manner)?;
         let (writer, written) = blocking::writer();
         // Not waited for: it may read from a terminal.
-        let reading = spawn_blocking(move || pass_on(from, writer));
+        let reading = spawn_blocking(move || pass_on(plain, writer));
         unpacking.give(written).await?;
         joined(reading).await.map(|()| Copied::default())
     }
 
-    async fn pack(&self, from: &VmPath, name: &str, holes: Holes) -> Result<Packed, Error> {
-        self.pack_tree(from, Tree::Container, name, holes).await
+    async fn pack(&self, from: &VmPath, keepers: &Keepers, name: &str, holes: Holes) -> Result<Packed, Error> {
+        self.pack_tree(from, keepers, Tree::Container, (name, holes)).await
     }
 
-    async fn pack_tree(&self, from: &VmPath, tree: Tree, name: &str, holes: Holes) -> Result<Packed, Error> {
-        let client = connect(&self.store().find_vm(&from.vm)?, &from.vm).await?;
+    async fn pack_tree(
+        &self,
+        from: &VmPath,
+        keepers: &Keepers,
+        tree: Tree,
+        (name, holes): (&str, Holes),
+    ) -> Result<Packed, Error> {
         let request = Pack { path: from.path.clone(), name: name.to_owned(), tree, holes: holes == Holes::Told };
-        let (sender, mut receiver) = client.open(&Command::Pack(request))?.split();
+        let (sender, mut receiver) = keepers.keeper(self, &from.vm)?.pack(request)?.split();
         let item = receiver.recv().await.map_err(refused)?.ok_or(Error::Lost)?;
         match item.message().map_err(nonsense)? {
             Found::Failed(reason) => Err(Error::Refused(reason)),
-            found => Ok(Packed { found, receiver, _sender: sender, _client: client }),
+            found => Ok(Packed { found, receiver, _sender: sender }),
         }
     }
 
-    async fn unpack(&self, to: &VmPath, coming: files::Coming, manner: CopyManner) -> Result<Unpacking, Error> {
-        let client = connect(&self.store().find_vm(&to.vm)?, &to.vm).await?;
+    fn unpack(
+        &self,
+        to: &VmPath,
+        keepers: &Keepers,
+        coming: files::Coming,
+        manner: CopyManner,
+    ) -> Result<Unpacking, Error> {
         let overwrite = manner.conflict == Conflict::Replaced;
         let request = Unpack { path: to.path.clone(), coming, owner: manner.owner, overwrite };
-        let (sender, receiver) = client.open(&Command::Unpack(request))?.split();
-        Ok(Unpacking { sender, receiver, _client: client })
+        let (sender, receiver) = keepers.keeper(self, &to.vm)?.unpack(request)?.split();
+        Ok(Unpacking { sender, receiver })
     }
 
     /// No honest VM has more in it than its disks and its memory hold.
@@ -218,7 +280,6 @@ struct Packed {
     found: Found,
     receiver: Receiver,
     _sender: Sender,
-    _client: Client,
 }
 
 impl Packed {
@@ -242,7 +303,6 @@ impl Packed {
 struct Unpacking {
     sender: Sender,
     receiver: Receiver,
-    _client: Client,
 }
 
 impl Unpacking {
@@ -339,6 +399,18 @@ fn first<T>(host: Result<T, Error>, guest: Result<(), Error>) -> Result<T, Error
 
 fn nonsense(error: serde_json::Error) -> Error {
     Error::Refused(format!("the guest answered nonsense: {error}"))
+}
+
+impl Source {
+    fn vm(&self) -> Option<&str> {
+        if let Self::Vm(path) = self { Some(&path.vm) } else { None }
+    }
+}
+
+impl Target {
+    fn vm(&self) -> Option<&str> {
+        if let Self::Vm(path) = self { Some(&path.vm) } else { None }
+    }
 }
 
 impl fmt::Debug for Source {

@@ -185,6 +185,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A path that only a running container has.
+    #[error("{path} is in {target}, which is mounted only while the VM runs; start it first")]
+    NotThere {
+        /// The path.
+        path: String,
+        /// Where something is mounted.
+        target: String,
+    },
     /// Neither end of a copy is in a VM.
     #[error("neither the source nor the destination is in a VM: one of them is to be VM:PATH")]
     NoVmToCopy,

@@ -15,6 +15,7 @@ pub mod copy;
 mod disks;
 mod error;
 mod health;
+mod keeper;
 mod link;
 mod metadata;
 mod ops;

@@ -19,6 +19,9 @@ pub struct VmRecord {
     /// Whether someone was told of it. One of which nobody knows goes away if its start fails.
     #[serde(default)]
     pub known: bool,
+    /// Whether its disk has something on it that is worth keeping although it never started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_disk: bool,
     /// The process that runs its driver.
     pub owner: Owner,
     /// The monitor's process, while there is one.

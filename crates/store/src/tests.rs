@@ -28,6 +28,7 @@ fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
         created_ns: 1,
         started_ns: None,
         known: false,
+        has_disk: false,
         owner: Owner::current(),
         monitor: None,
         image_digest: None,

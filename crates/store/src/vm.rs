@@ -290,7 +290,7 @@ impl OwnedVm {
     /// Ends the ownership of a VM that was to be started: all is as it was before.
     pub fn put_back(mut self, before: VmRecord) -> Result<(), Error> {
         self.record = before;
-        if self.record.started_ns.is_none() {
+        if self.record.started_ns.is_none() && !self.record.has_disk {
             self.dir.give_back()?;
         }
         self.retire()

@@ -8,7 +8,7 @@ use crate::ui::template::Template;
 use crate::ui::{self, table, time};
 use fcvm_engine::{Engine, Remove};
 use fcvm_image::{Image, Prune};
-use fcvm_store::{VmRecord, VolumeDir, sparse};
+use fcvm_store::{VmRecord, VolumeDir};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::{BufRead, IsTerminal, Write};

@@ -12,6 +12,7 @@ mod asked;
 mod boot;
 mod container;
 mod drive;
+mod errand;
 mod lives;
 mod over;
 mod pause;
@@ -20,6 +21,7 @@ mod start;
 
 pub(crate) use boot::Booted;
 pub(crate) use container::{piece, pump_input, put};
+pub(crate) use errand::Errand;
 pub(crate) use prepare::{Beginning, CacheUse, Hold, Prepared, host_facts};
 
 use crate::error::in_full;
@@ -233,6 +235,7 @@ fn new_record(spec: VmSpec, phase: Phase) -> VmRecord {
         known: false,
         owner: Owner::current(),
         monitor: None,
+        has_disk: false,
         image_digest: None,
         command: Vec::new(),
         ports: Vec::new(),

@@ -126,13 +126,13 @@ fn last_word(outcome: Result<&RunOutcome, &Error>) -> ProcessEvent {
 
 /// What becomes of a machine's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Disk {
+pub(super) enum Disk {
     Stays,
     Goes,
 }
 
 /// Ends the machine: in good order where its disk stays, at once where it goes.
-async fn power_off(session: &Session, machine: &mut Machine, disk: Disk) {
+pub(super) async fn power_off(session: &Session, machine: &mut Machine, disk: Disk) {
     if disk == Disk::Stays {
         let orderly = async {
             ask(session, &HostRequest::PowerOff).await?;

@@ -110,7 +110,7 @@ fn request(record: &VmRecord, attendance: Attendance) -> RunRequest {
         spec: record.spec.clone(),
         pull: PullPolicy::Never,
         publish: Publish::Named,
-        origin: if record.started_ns.is_some() { Origin::Own } else { Origin::Image },
+        origin: if record.started_ns.is_some() || record.has_disk { Origin::Own } else { Origin::Image },
         goal: Goal::Run,
         attendance,
     }
