@@ -40,17 +40,17 @@ fn a_container_is_starting_then_healthy_then_unhealthy_as_its_command_says() {
 #[test]
 fn a_check_that_takes_too_long_is_ended_and_one_that_cannot_run_is_no_good() {
     let host = Host::new();
-    let start = |name: &str, check: &str| {
-        let flags = ["--health-cmd", check, "--health-timeout", "300ms", "--health-interval", "1h"];
+    let start = |name: &str, check: &str, patience: &str| {
+        let flags = ["--health-cmd", check, "--health-timeout", patience, "--health-interval", "1h"];
         host.start(name, &[&flags[..], &[BUSYBOX, "sleep", "1000"]].concat())
     };
-    let vm = start("slow", "sleep 2000");
+    let vm = start("slow", "sleep 2000", "300ms");
     host.fcvm(["healthcheck", "run", "slow"]).failed(1, "");
     let ended = "while ps | grep -q '[s]leep 2000'; do :; done; echo ended";
     assert_eq!(vm.exec(&["timeout", "60", "sh", "-c", ended]).ok().text(), "ended");
     let log = inspected(&host, "slow")["Log"].clone();
     assert!(log[0]["ExitCode"] == -1 && log[0]["Output"].as_str().unwrap().contains("0.3 s"), "{log}");
-    start("lost", r#"["/no/such/program"]"#);
+    start("lost", r#"["/no/such/program"]"#, "60s");
     host.fcvm(["healthcheck", "run", "lost"]).failed(1, "");
     assert_eq!(inspected(&host, "lost")["Log"][0]["ExitCode"], 127);
     host.start("none", &[BUSYBOX, "sleep", "1000"]);
