@@ -4,7 +4,7 @@ use super::asked::Around;
 use super::boot::{Awake, Booted};
 use super::container::{ContainerEnd, pump_output};
 use super::lives::Lives;
-use super::over::Over;
+use super::over::{Over, monitors_end};
 use super::{Hold, advance, now_ns};
 use crate::cache::Warm;
 use crate::console::Console;
@@ -335,12 +335,17 @@ struct Started {
 /// Starts the container and waits for its first word.
 async fn start(session: &Session, machine: &mut Machine, first: &HostRequest) -> Result<Started, Error> {
     let (sender, mut receiver) = session.open(first).map_err(|_| Error::Lost)?.split();
-    let item = tokio::select! {
-        item = receiver.recv() => item.map_err(crate::control::refused)?.ok_or(Error::Lost)?,
-        exit = machine.wait() => {
-            let reason = format!("its monitor {exit}");
-            return Err(Error::NoGuest { reason, console: machine.console().tail() });
+    let word = tokio::select! {
+        word = receiver.recv() => word,
+        exit = machine.wait() => return Err(no_guest(exit, machine)),
+    };
+    let item = match word.map_err(crate::control::refused).and_then(|item| item.ok_or(Error::Lost)) {
+        Ok(item) => item,
+        // A guest that goes takes its link with it before its monitor ends.
+        Err(Error::Lost) => {
+            return Err(monitors_end(machine).await.map_or(Error::Lost, |exit| no_guest(exit, machine)));
         }
+        Err(error) => return Err(error),
     };
     match item.message() {
         Ok(ProcessEvent::Started { .. }) => Ok(Started { sender, receiver }),
@@ -349,6 +354,10 @@ async fn start(session: &Session, machine: &mut Machine, first: &HostRequest) ->
             Err(Error::Refused("the guest answered nonsense".to_owned()))
         }
     }
+}
+
+fn no_guest(exit: fcvm_vmm::Exit, machine: &Machine) -> Error {
+    Error::NoGuest { reason: format!("its monitor {exit}"), console: machine.console().tail() }
 }
 
 /// Adds to a restored machine's receipt that its volumes answer.

@@ -66,12 +66,17 @@ async fn explain(end: ContainerEnd, machine: &mut Machine) -> ContainerEnd {
     if !matches!(end, ContainerEnd::Lost(_)) {
         return end;
     }
-    match tokio::time::timeout(MONITORS_END, machine.wait()).await {
+    match monitors_end(machine).await {
         // A kernel that panics resets the machine too, and says so before.
-        Ok(fcvm_vmm::Exit::Reset) if !machine.console().tail().contains("Kernel panic") => ContainerEnd::Reset,
-        Ok(exit) => ContainerEnd::Lost(format!("the monitor {exit}")),
-        Err(_) => end,
+        Some(fcvm_vmm::Exit::Reset) if !machine.console().tail().contains("Kernel panic") => ContainerEnd::Reset,
+        Some(exit) => ContainerEnd::Lost(format!("the monitor {exit}")),
+        None => end,
     }
+}
+
+/// How a monitor ended whose guest seems to be gone, if it has.
+pub(super) async fn monitors_end(machine: &mut Machine) -> Option<fcvm_vmm::Exit> {
+    tokio::time::timeout(MONITORS_END, machine.wait()).await.ok()
 }
 
 /// Writes down how a life ended and what follows it.
