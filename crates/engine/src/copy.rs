@@ -3,19 +3,19 @@
 //! Both ends follow the same rules (the `archive` room). What a VM sends is unpacked on the host by a name that the user has
 //! typed, or below a directory that the user has typed: the guest chooses neither.
 
-use crate::control::refused;
+mod streams;
+
+use self::streams::{Packed, Unpacking, first, joined, pass_on, write_out};
 use crate::keeper::Keepers;
 use crate::{Engine, Error};
 use fcvm_archive::{Coming, Conflict, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust, Writing};
-use fcvm_link::blocking::{self, Writer};
-use fcvm_link::{Receiver, Sender};
+use fcvm_link::blocking;
 use fcvm_proto::files::{self, Found, Ownership, Pack, Tree, Unpack};
-use fcvm_proto::message::Done;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 
 /// Where files come from.
 pub enum Source {
@@ -241,12 +241,7 @@ impl Engine {
         (name, holes): (&str, Holes),
     ) -> Result<Packed, Error> {
         let request = Pack { path: from.path.clone(), name: name.to_owned(), tree, holes: holes == Holes::Told };
-        let (sender, mut receiver) = keepers.keeper(self, &from.vm)?.pack(request)?.split();
-        let item = receiver.recv().await.map_err(refused)?.ok_or(Error::Lost)?;
-        match item.message().map_err(nonsense)? {
-            Found::Failed(reason) => Err(Error::Refused(reason)),
-            found => Ok(Packed { found, receiver, _sender: sender }),
-        }
+        Packed::begin(keepers.keeper(self, &from.vm)?.pack(request)?).await
     }
 
     fn unpack(
@@ -258,8 +253,7 @@ impl Engine {
     ) -> Result<Unpacking, Error> {
         let overwrite = manner.conflict == Conflict::Replaced;
         let request = Unpack { path: to.path.clone(), coming, owner: manner.owner, overwrite };
-        let (sender, receiver) = keepers.keeper(self, &to.vm)?.unpack(request)?.split();
-        Ok(Unpacking { sender, receiver })
+        Ok(Unpacking::begin(keepers.keeper(self, &to.vm)?.unpack(request)?))
     }
 
     /// No honest VM has more in it than its disks and its memory hold.
@@ -273,70 +267,6 @@ impl Engine {
         let memory = record.spec.machine.memory.bytes();
         Ok(Limits { entries: ENTRIES_MAX, bytes: image.saturating_add(disk).saturating_add(memory) })
     }
-}
-
-/// A stream that a guest packs.
-struct Packed {
-    found: Found,
-    receiver: Receiver,
-    _sender: Sender,
-}
-
-impl Packed {
-    /// Feeds the stream to a thread and hears how it ended for the guest.
-    async fn last_word(&mut self, feed: &blocking::Feed) -> Result<(), Error> {
-        let Some(word) = feed.take(&mut self.receiver).await.map_err(refused)? else {
-            // The thread has taken all that it wanted, or has failed: it says so itself.
-            return Ok(());
-        };
-        match word.message().map_err(nonsense)? {
-            Done::Ok => Ok(()),
-            Done::Failed(reason) => {
-                feed.fail(std::io::Error::other(reason.clone())).await;
-                Err(Error::Refused(reason))
-            }
-        }
-    }
-}
-
-/// A stream that a guest unpacks.
-struct Unpacking {
-    sender: Sender,
-    receiver: Receiver,
-}
-
-impl Unpacking {
-    /// Gives all that is written, and hears what came of it. A guest that takes no more says so before all was sent.
-    async fn give(mut self, written: blocking::Written) -> Result<(), Error> {
-        let early = tokio::select! {
-            biased;
-            word = self.receiver.recv() => Some(word),
-            sent = written.send(&self.sender) => sent.map_err(refused).map(|()| None)?,
-        };
-        let word = match early {
-            Some(word) => word,
-            None => {
-                self.sender.finish();
-                self.receiver.recv().await
-            }
-        };
-        match word.map_err(refused)?.ok_or(Error::Lost)?.message().map_err(nonsense)? {
-            Done::Ok => Ok(()),
-            Done::Failed(reason) => Err(Error::Refused(reason)),
-        }
-    }
-}
-
-/// Writes a stream out as it comes.
-async fn write_out<W: Write + Send + 'static>(mut packed: Packed, mut to: W) -> Result<W, Error> {
-    let (feed, mut reader) = blocking::reader();
-    let writing = spawn_blocking(move || {
-        std::io::copy(&mut reader, &mut to).and_then(|_| to.flush()).map_err(fcvm_archive::Error::Write)?;
-        Ok(to)
-    });
-    let heard = packed.last_word(&feed).await;
-    drop(feed);
-    first(joined(writing).await, heard)
 }
 
 /// What is to be copied, by what it is and how it was typed.
@@ -376,29 +306,6 @@ fn absolute(path: &Path) -> Result<PathBuf, fcvm_archive::Error> {
 
 fn file_error(operation: &'static str, path: &Path, source: std::io::Error) -> fcvm_archive::Error {
     fcvm_archive::Error::File { operation, path: path.to_owned(), source }
-}
-
-fn pass_on(mut from: impl Read, mut to: Writer) -> Result<(), Error> {
-    let passed = std::io::copy(&mut from, &mut to).and_then(|_| to.flush());
-    Ok(passed.map_err(fcvm_archive::Error::Read)?)
-}
-
-async fn joined<T>(work: JoinHandle<Result<T, Error>>) -> Result<T, Error> {
-    work.await.expect("copying does not panic")
-}
-
-/// What has failed first where one end has failed for want of the other.
-fn first<T>(host: Result<T, Error>, guest: Result<(), Error>) -> Result<T, Error> {
-    match (host, guest) {
-        (Err(Error::Files(fcvm_archive::Error::Write(_) | fcvm_archive::Error::Read(_))), Err(guest)) => Err(guest),
-        (Err(host), _) => Err(host),
-        (Ok(_), Err(guest)) => Err(guest),
-        (Ok(done), Ok(())) => Ok(done),
-    }
-}
-
-fn nonsense(error: serde_json::Error) -> Error {
-    Error::Refused(format!("the guest answered nonsense: {error}"))
 }
 
 impl Source {
