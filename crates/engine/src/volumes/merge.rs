@@ -81,7 +81,7 @@ impl Merging {
             match self.judge(&path, change, &mut made)? {
                 Verdict::Nothing => {}
                 Verdict::Refuse(host) => conflicts.push(Conflict { path: Path::new("/").join(path), host }),
-                verdict => wanted.push((path, verdict, change)),
+                verdict => wanted.push((path, verdict)),
             }
         }
         if !conflicts.is_empty() {
@@ -90,9 +90,15 @@ impl Merging {
         // Directories before what is in them, after all that makes way.
         wanted.sort_by(|a, b| (a.1 == Verdict::Put, &a.0).cmp(&(b.1 == Verdict::Put, &b.0)));
         let mut changes = Vec::new();
-        for (path, verdict, change) in wanted {
-            match verdict {
-                Verdict::Delete => self.target.delete(&path)?,
+        for (path, verdict) in wanted {
+            // As it is for the host: the guest may not have looked since the last time.
+            let change = match verdict {
+                Verdict::Delete => Change::Deleted,
+                _ if self.target.look(&path)?.is_some() => Change::Changed,
+                _ => Change::Added,
+            };
+            match change {
+                Change::Deleted => self.target.delete(&path)?,
                 _ => self.put(&path)?,
             }
             self.remember(&path)?;

@@ -107,6 +107,8 @@ fn what_only_the_guest_has_touched_is_applied_and_again_later() {
     assert_eq!(sides.merge(&changes).unwrap(), Vec::<String>::new());
     sides.write("guest", "changed", "2");
     assert_eq!(sides.merge(&changes).unwrap(), ["Changed /changed"]);
+    sides.write("guest", "new/deep/file", "2");
+    assert_eq!(sides.merge(&changes).unwrap(), ["Changed /new/deep/file"]);
     assert_eq!(fs::read_dir(sides.path("host", "")).unwrap().count(), 7);
 }
 
