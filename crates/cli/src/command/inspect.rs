@@ -13,17 +13,22 @@ use fcvm_engine::Engine;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Shows what there is of what was named, and then complains about what there is not.
+/// Shows VMs and images.
 pub(super) fn inspect(args: &InspectArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
+    show(args.names.iter().map(|name| inspect_one(&engine, name, args.kind)), args.format.as_deref())
+}
+
+/// Shows what there is of what was named, and then complains about what there is not.
+pub(super) fn show(found: impl Iterator<Item = Result<Value, Failure>>, format: Option<&str>) -> Result<(), Failure> {
     let (mut rows, mut failure) = (Vec::new(), None);
-    for name in &args.names {
-        match inspect_one(&engine, name, args.kind) {
+    for row in found {
+        match row {
             Ok(row) => rows.push(row),
             Err(error) => failure = Some(error),
         }
     }
-    let text = match args.format.as_deref() {
+    let text = match format {
         None | Some("json") => serde_json::to_string_pretty(&rows)?,
         Some(template) => Template::parse(template)?.render(&rows)?,
     };

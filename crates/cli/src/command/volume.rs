@@ -124,25 +124,12 @@ impl VolumeFilter {
 }
 
 fn inspect(args: &InspectVolumesArgs, engine: &Engine) -> Result<(), Failure> {
-    let (mut rows, mut failure) = (Vec::new(), None);
     let found: Vec<_> = match args.all {
         true => engine.store().volumes()?.into_iter().map(Ok).collect(),
         false => args.names.iter().map(|name| engine.store().find_volume(name)).collect(),
     };
-    for volume in found {
-        match volume.map_err(Failure::from).and_then(|volume| describe(&volume, engine)) {
-            Ok(row) => rows.push(row),
-            Err(error) => failure = Some(error),
-        }
-    }
-    let text = match args.format.as_deref() {
-        None | Some("json") => serde_json::to_string_pretty(&rows)?,
-        Some(template) => Template::parse(template)?.render(&rows)?,
-    };
-    if !text.is_empty() {
-        ui::say(&text);
-    }
-    failure.map_or(Ok(()), Err)
+    let rows = found.into_iter().map(|volume| describe(&volume?, engine));
+    super::inspect::show(rows, args.format.as_deref())
 }
 
 /// In podman's shape.
