@@ -14,8 +14,8 @@ use fcvm_proto::message::TerminalSize;
 use fcvm_proto::plan::Plan;
 use fcvm_proto::restore::Delta;
 use fcvm_spec::{
-    KernelChoice, PageSize, PortMapping, Protocol, RootKind, Signal, SnapshotId, SnapshotPolicy, Stdin, VmSpec,
-    VolumeSpec,
+    KernelChoice, MachineShape, PageSize, PortMapping, Protocol, RootKind, Signal, SnapshotId, SnapshotPolicy, Stdin,
+    VmSpec, VolumeSpec,
 };
 use fcvm_store::snapshot::{CacheClaim, ContainerState, SnapshotDir, SnapshotHold};
 use fcvm_store::{FailPoint, OwnedVm};
@@ -93,11 +93,7 @@ impl Engine {
     ) -> Result<Prepared, Error> {
         crate::volumes::settle::check_paths(&request.spec.container)?;
         self.check_disks(&request.spec)?;
-        // Huge pages are only served, and nobody serves what was made by itself. What is on a user's disk may be another thing
-        // in the next run.
-        let machine = &request.spec.machine;
-        let is_its_own = machine.pages == PageSize::Huge || !machine.disks.is_empty();
-        let policy = if is_its_own { SnapshotPolicy::Never } else { policy };
+        let policy = if is_its_own(&request.spec.machine) { SnapshotPolicy::Never } else { policy };
         let set = self.boot_set(&request.spec)?;
         self.reach(FailPoint::Artifacts)?;
         let image = match vm.record().image_digest {
@@ -106,21 +102,9 @@ impl Engine {
         };
         let lock = self.images().hold(&image)?;
         self.reach(FailPoint::Image)?;
-        let mut mappings = request.spec.ports.clone();
-        if request.publish == Publish::Exposed {
-            mappings.extend(exposed(&image.config));
-        }
-        let ports = Arc::new(Published::bind(&mappings).await?);
+        let ports = Arc::new(Published::bind(&mappings(request, &image.config)).await?);
         self.reach(FailPoint::Ports)?;
-        metadata::check(&request.spec.metadata)?;
-        let terminal = match request.attendance {
-            Attendance::Owner => TerminalSize::default(),
-            Attendance::Client(size) => size,
-        };
-        let mut container = vm.record().spec.container.clone();
-        self.settle_volumes(&mut container, &image.config)?;
-        let asked = VmSpec { container, ..request.spec.clone() };
-        let plan = note_plan(vm, &asked, &image, &ports, terminal)?;
+        let plan = self.settle_plan(vm, request, &image, &ports)?;
         self.reach(FailPoint::Planned)?;
         let choice = self.choose(&request.spec)?;
         let key = CacheKey::of(&request.spec, &image.digest, &set, &choice);
@@ -155,6 +139,25 @@ impl Engine {
             cache,
         };
         Ok(start.prepared(choice, ports, warm))
+    }
+
+    /// Says what the machine is to run, and writes it into the record.
+    fn settle_plan(
+        &self,
+        vm: &mut OwnedVm,
+        request: &RunRequest,
+        image: &Image,
+        ports: &Published,
+    ) -> Result<Plan, Error> {
+        metadata::check(&request.spec.metadata)?;
+        let terminal = match request.attendance {
+            Attendance::Owner => TerminalSize::default(),
+            Attendance::Client(size) => size,
+        };
+        let mut container = vm.record().spec.container.clone();
+        self.settle_volumes(&mut container, &image.config)?;
+        let asked = VmSpec { container, ..request.spec.clone() };
+        note_plan(vm, &asked, image, ports, terminal)
     }
 
     /// Looks up a machine whose container is well already, and says what becomes of one that gets well.
@@ -250,6 +253,20 @@ impl Engine {
             }
         })
     }
+}
+
+/// Whether no other machine is to start from this one. Huge pages are only served, and nobody serves what was made by itself; what
+/// is on a user's disk may be another thing in the next run.
+fn is_its_own(machine: &MachineShape) -> bool {
+    machine.pages == PageSize::Huge || !machine.disks.is_empty()
+}
+
+fn mappings(request: &RunRequest, image: &ImageConfiguration) -> Vec<PortMapping> {
+    let exposed = match request.publish {
+        Publish::Named => Vec::new(),
+        Publish::Exposed => exposed(image),
+    };
+    request.spec.ports.iter().copied().chain(exposed).collect()
 }
 
 /// Computes the plan, and writes into the record what it says and what only the image knows.
