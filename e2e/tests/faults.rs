@@ -266,6 +266,41 @@ fn a_vm_is_removed_by_force_in_every_phase_of_its_start() {
 }
 
 #[test]
+fn a_vm_is_stopped_in_every_phase_of_its_start() {
+    let host = Host::new();
+    host.fcvm(["run", "--name", "box", BUSYBOX, "true"]).ok();
+    for point in START {
+        let mut command = host.command(["start", "box"]);
+        command.env("FCVM_FAIL_POINT", format!("{point}=stop"));
+        let client = Started::new(command, Vec::new());
+        let owner = host.await_stopped();
+        let stop = Started::new(host.command(["stop", "-t", "0", "box"]), Vec::new());
+        signal(owner.pid, Signal::CONT);
+        stop.finish().ok();
+        client.finish();
+        host.await_silence();
+        assert_eq!(host.fcvm(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).ok().text(), "box exited", "{point}");
+    }
+    host.fcvm(["rm", "box"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn a_guest_that_never_starts_its_container_is_stopped_all_the_same() {
+    let host = Host::new();
+    let mut command = host.command(["run", "--no-snapshot", "--name", "box", BUSYBOX, "sleep", "1000"]);
+    command.env("FCVM_FAIL_POINT", format!("{}=stop", FailPoint::Greeted));
+    let run = Started::new(command, Vec::new());
+    let owner = host.await_stopped();
+    signal(pid(&host, "Vm.MonitorPid"), Signal::STOP);
+    signal(owner.pid, Signal::CONT);
+    host.fcvm(["stop", "box"]).ok();
+    assert_eq!(run.finish().code, 143);
+    host.await_silence();
+    host.assert_clean();
+}
+
+#[test]
 fn a_restart_that_is_cut_off_leaves_the_vm_and_its_disk() {
     let host = Host::new();
     let mut command =

@@ -1,6 +1,6 @@
 //! What other processes ask of a running VM, done between two events of its life.
 
-use super::drive::{Life, note_answering};
+use super::life::Life;
 use super::lives::Lives;
 use super::{advance, now_ns};
 use crate::control::{Ask, CaptureAnswer, PAUSED};
@@ -16,6 +16,7 @@ use fcvm_store::{FailPoint, OwnedVm, What};
 use fcvm_vmm::Choice;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// What stays when a VM's life is replaced by another.
 pub(super) struct Around<'a, 'l> {
@@ -44,18 +45,10 @@ impl Engine {
             }
         }
         match ask {
-            Ask::Pause(answer) => {
-                let _asker_is_gone = answer.send(done(life.pause(vm, around.lives).await));
-            }
-            Ask::Unpause(answer) => {
-                let _asker_is_gone = answer.send(done(life.unpause(vm, around.lives).await));
-            }
-            Ask::Rename(name, answer) => {
-                let _asker_is_gone = answer.send(done(vm.rename(name).map_err(Error::from)));
-            }
-            Ask::Update(limits, answer) => {
-                let _asker_is_gone = answer.send(done(update(vm, life, limits).await));
-            }
+            Ask::Pause(answer) => tell(answer, life.pause(vm, around.lives).await),
+            Ask::Unpause(answer) => tell(answer, life.unpause(vm, around.lives).await),
+            Ask::Rename(name, answer) => tell(answer, vm.rename(name).map_err(Error::from)),
+            Ask::Update(limits, answer) => tell(answer, update(vm, life, limits).await),
             Ask::Check(answer) => life.check(&vm.record().spec, answer),
             Ask::Stop(timeout_s) => {
                 vm.update(|record| advance(record, Event::StopAsked))?;
@@ -75,12 +68,8 @@ impl Engine {
                 let failed = |error| CaptureAnswer::Failed(in_full(&error));
                 let _asker_is_gone = answer.send(captured.map_or_else(failed, CaptureAnswer::Captured));
             }
-            Ask::Tune(answer) => {
-                let _asker_is_gone = answer.send(done(self.tune_snapshot(&life.live(vm.record()))));
-            }
-            Ask::SetMetadata(values, answer) => {
-                let _asker_is_gone = answer.send(done(set_metadata(values, vm, life)));
-            }
+            Ask::Tune(answer) => tell(answer, self.tune_snapshot(&life.live(vm.record()))),
+            Ask::SetMetadata(values, answer) => tell(answer, set_metadata(values, vm, life)),
             Ask::Rewind(id, answer) => {
                 let rewound = self.rewind_life(vm, life, around, &id).await;
                 if rewound.is_ok() {
@@ -88,7 +77,7 @@ impl Engine {
                     life.open(around.ports, &around.lives.control);
                     life.watch(vm)?;
                 }
-                let _asker_is_gone = answer.send(done(rewound));
+                tell(answer, rewound);
             }
         }
         Ok(())
@@ -146,9 +135,7 @@ impl Engine {
         id: &SnapshotId,
     ) -> Result<Life, Error> {
         let awake = self.boot_next(vm, choice, id).await?;
-        let volumes = self.attach_volumes(&vm.record().spec, awake.link.session(), awake.states.clone()).await?;
-        note_answering(vm, volumes.as_ref())?;
-        let next = Life::begin(vm, (awake, volumes), lives.attachment.output.clone(), lives.control.console()).await?;
+        let next = self.begin_life(vm, awake, lives.attachment.output.clone(), lives.control.console()).await?;
         vm.update(|record| record.started_ns = Some(now_ns()))?;
         self.reach(FailPoint::RewindAwake)?;
         vm.dir().take_over_next()?;
@@ -184,6 +171,7 @@ async fn update(vm: &mut OwnedVm, life: &Life, limits: Limits) -> Result<(), Err
     Ok(())
 }
 
-fn done(result: Result<(), Error>) -> Done {
-    result.map_or_else(|error| Done::Failed(in_full(&error)), |()| Done::Ok)
+fn tell(answer: oneshot::Sender<Done>, result: Result<(), Error>) {
+    let done = result.map_or_else(|error| Done::Failed(in_full(&error)), |()| Done::Ok);
+    let _asker_is_gone = answer.send(done);
 }

@@ -76,7 +76,10 @@ impl Lives<'_> {
     }
 
     /// Goes on with what leads to a container until it runs, or somebody does not want it any more.
-    async fn unless_stopped<T>(&mut self, phases: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    pub(super) async fn unless_stopped<T>(
+        &mut self,
+        phases: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let mut phases = pin!(phases);
         loop {
             let interruption = tokio::select! {

@@ -13,6 +13,7 @@ mod boot;
 mod container;
 mod drive;
 mod errand;
+mod life;
 mod lives;
 mod over;
 mod pause;

@@ -2,7 +2,7 @@
 
 use super::RunOutcome;
 use super::container::ContainerEnd;
-use super::drive::Life;
+use super::life::Life;
 use super::lives::Lives;
 use crate::error::in_full;
 use crate::link::ask;

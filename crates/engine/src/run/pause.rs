@@ -3,7 +3,7 @@
 //! Nothing is asked of it meanwhile, so its health is not judged either. Connections to its ports queue.
 
 use super::advance;
-use super::drive::Life;
+use super::life::Life;
 use super::lives::Lives;
 use crate::{Error, clock};
 use fcvm_spec::Phase;
