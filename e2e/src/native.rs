@@ -74,6 +74,7 @@ impl Native {
             pages: guest.pages,
             origin: Origin::Boot { kernel, initramfs },
             disks: Vec::new(),
+            cgroups: Vec::new(),
             run_dir: directory.to_owned(),
         }
     }

@@ -1,7 +1,10 @@
 //! Stories of a VM's life: background, logs, stop, kill, wait, and what is left when someone is killed.
 
 use fcvm_e2e::{BUSYBOX, Host, Started};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 
 #[test]
 fn a_vm_in_the_background_is_listed_logged_stopped_and_removed() {
@@ -151,4 +154,44 @@ fn a_container_that_needs_more_memory_than_it_may_have_is_killed_and_that_is_tol
     assert_eq!(state("hog"), "true 137");
     host.fcvm(["run", "--name", "modest", "-m", "32m", BUSYBOX, "true"]).ok();
     assert_eq!(state("modest"), "false 0");
+}
+
+#[test]
+fn the_processes_of_a_vm_are_in_a_cgroup_that_ends_with_it() {
+    let parent = format!("fcvm-test-{}", std::process::id());
+    let root = Path::new("/sys/fs/cgroup");
+    let trees: &[&str] = if root.join("cgroup.controllers").exists() { &[""] } else { &["pids", "memory", "cpu"] };
+    let parents: Vec<_> =
+        trees.iter().map(|tree| root.join(tree)).filter(|tree| tree.exists()).map(|tree| tree.join(&parent)).collect();
+    if let Err(error) = parents.iter().try_for_each(fs::create_dir) {
+        eprintln!("SKIPPED: no cgroup can be made here: {error}");
+        return;
+    }
+    let above = &parents[0];
+    let host = Host::new();
+    let shared = tempfile::tempdir().expect("a directory");
+    let volume = format!("{}:/shared", shared.path().display());
+    let flags = ["--cgroup-parent", &parent, "--cgroup-conf", "pids.max=99"];
+    host.start("box", &[&flags[..], &["-v", &volume, BUSYBOX, "sleep", "1000"]].concat());
+    let groups =
+        || fs::read_dir(above).expect("the parent").filter_map(Result::ok).filter(|entry| entry.path().is_dir());
+    let group = groups().next().expect("a cgroup").path();
+    assert_eq!(fs::read_to_string(group.join("pids.max")).unwrap(), "99\n");
+    let members = fs::read_to_string(group.join("cgroup.procs")).unwrap();
+    let monitor = host.fcvm(["inspect", "--format", "{{.Vm.MonitorPid}}", "box"]).ok().text();
+    assert!(members.lines().count() == 2 && members.lines().any(|pid| pid == monitor), "{members}");
+    host.fcvm(["restart", "-t", "0", "box"]).ok();
+    assert_eq!(groups().count(), 1);
+    host.fcvm(["stop", "-t", "0", "box"]).ok();
+    assert_eq!(groups().count(), 0);
+    host.fcvm(["start", "box"]).ok();
+    let owner: i32 = host.fcvm(["inspect", "--format", "{{.State.Pid}}", "box"]).ok().text().parse().unwrap();
+    kill_process(Pid::from_raw(owner).unwrap(), Signal::KILL).unwrap();
+    host.await_silence();
+    host.fcvm(["rm", "box"]).ok();
+    assert_eq!(groups().count(), 0);
+    host.fcvm(["run", "--cgroup-conf", "pids.nothing=1", BUSYBOX]).failed(125, "pids.nothing");
+    host.fcvm(["run", "--cgroup-parent", "/../..", BUSYBOX]).failed(125, "cgroup");
+    parents.iter().for_each(|parent| fs::remove_dir(parent).expect("nothing is in it"));
+    host.assert_clean();
 }

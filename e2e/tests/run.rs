@@ -122,7 +122,7 @@ fn what_is_wrong_is_said_in_a_sentence_and_leaves_nothing() {
     run(&["--device", "/dev/null", BUSYBOX]).failed(125, "--device");
     run(&["--name", &"x".repeat(3000), BUSYBOX, "true"]).failed(125, "name");
     run(&["--kernel", "/nonexistent", BUSYBOX, "true"]).failed(125, "/nonexistent");
-    run(&["--vmm", "firecracker", BUSYBOX, "true"]).failed(125, "irecracker");
+    run(&["--vmm", "firecracker", "--firecracker", "/nonexistent", BUSYBOX, "true"]).failed(125, "/nonexistent");
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = busy.local_addr().unwrap().port().to_string();
     run(&["-p", &format!("{port}:80"), BUSYBOX, "true"]).failed(125, &port);

@@ -3,84 +3,23 @@
 //! Its first entry may be the directory itself, or be the only one, a file: see [`Place`]. Links are made as the stream has
 //! them and followed within the directory, as if that were the root of everything.
 
+mod contents;
+mod manner;
+
+pub use manner::{Conflict, Limits, Manner, Owner, Trust, Writing};
+
 use crate::place::Place;
 use crate::root::{Root, is_directory, look};
 use crate::{Attributes, Entries, Entry, EntryKind, Error, Stream, Timestamp};
+use contents::Buffer;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
-/// How much of a file is written at once.
-const PIECE: usize = 1 << 20;
-/// What writes past the page cache begin at and are multiples of: the largest block of any disk here.
-const ALIGNED: u64 = 4096;
 /// What the names of directories may take until all is unpacked and they are done.
 const DIRECTORIES_MAX: usize = 64 << 20;
-
-/// How a stream is unpacked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Manner {
-    /// Who owns what comes.
-    pub owner: Owner,
-    /// What becomes of a directory in the place of a file, and of a file in that of a directory.
-    pub conflict: Conflict,
-    /// Where it comes from.
-    pub trust: Trust,
-    /// How much may come.
-    pub limits: Limits,
-    /// How large files are written.
-    pub writing: Writing,
-}
-
-/// How large files are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writing {
-    /// Through the page cache, as everything.
-    Cached,
-    /// Past it, where the file system can: in an emulated machine the cache costs more than all else.
-    Direct,
-}
-
-/// Who owns what is unpacked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// Whom the stream says.
-    Told,
-    /// This user and group.
-    Given(u32, u32),
-    /// Who unpacks it.
-    Own,
-}
-
-/// What becomes of a directory in the place of a file, and of a file in that of a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conflict {
-    /// It is refused.
-    Refused,
-    /// The new takes the place.
-    Replaced,
-}
-
-/// Whether a stream may make what has rights of its own: devices, programs that run as their owner or with capabilities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// It may.
-    Full,
-    /// It may not: devices are left out, and so are those bits.
-    None,
-}
-
-/// How much a stream may bring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Entries.
-    pub entries: u64,
-    /// Bytes of files, holes not counted.
-    pub bytes: u64,
-}
 
 /// What came of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -273,44 +212,6 @@ impl Unpacking {
         rustix::fs::futimens(&file, &times(entry.attributes.mtime)).map_err(failed)
     }
 
-    fn contents<R: Read>(
-        &mut self,
-        mut file: &File,
-        entry: &Entry,
-        entries: &mut Entries<Stream<R>>,
-    ) -> Result<(), Error> {
-        let failed = |error| Error::of_name("write", &entry.name, error);
-        let mut source = entries.stored();
-        let whole = [(0, entry.size)];
-        let pieces = entry.sparse.as_ref().map_or(&whole[..], |sparse| sparse.pieces());
-        for (offset, length) in pieces {
-            let too_much = || Error::hostile(&entry.name, "more comes than there can be");
-            self.left.bytes = self.left.bytes.checked_sub(*length).ok_or_else(too_much)?;
-            let direct = self.manner.writing == Writing::Direct && entry.sparse.is_none() && *length >= ALIGNED;
-            let direct_until = if direct && begin_direct(file) { length / ALIGNED * ALIGNED } else { 0 };
-            let mut done = 0;
-            while done < *length {
-                let end = if done < direct_until { direct_until } else { *length };
-                if direct_until > 0 && done == direct_until {
-                    end_direct(file).map_err(failed)?;
-                }
-                let wanted = PIECE.min((end - done) as usize);
-                let piece = &mut self.buffer.bytes()[..wanted];
-                source.read_exact(piece)?;
-                if entry.sparse.is_some() {
-                    file.write_all_at(piece, offset + done).map_err(failed)?;
-                } else {
-                    file.write_all(piece).map_err(failed)?;
-                }
-                done += wanted as u64;
-            }
-            if direct_until == *length {
-                end_direct(file).map_err(failed)?;
-            }
-        }
-        if entry.sparse.is_some() { file.set_len(entry.size).map_err(failed) } else { Ok(()) }
-    }
-
     fn link(&mut self, parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<(), Error> {
         let refused = || Error::hostile(&entry.name, "a hard link to what is not there");
         let target = components(&entry.target)?;
@@ -386,29 +287,6 @@ impl Unpacking {
         let kept = if self.manner.trust == Trust::Full { 0o7777 } else { 0o1777 };
         u32::from(attributes.mode) & kept
     }
-}
-
-/// What a file is read into: where it begins it can be written from past the page cache.
-struct Buffer(Vec<u8>);
-
-impl Buffer {
-    fn new() -> Self {
-        Self(vec![0; PIECE + ALIGNED as usize])
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        let skipped = self.0.as_ptr().align_offset(ALIGNED as usize).min(ALIGNED as usize);
-        &mut self.0[skipped..][..PIECE]
-    }
-}
-
-/// Has a file written past the page cache; false where it cannot be.
-fn begin_direct(file: &File) -> bool {
-    rustix::fs::fcntl_setfl(file, OFlags::DIRECT).is_ok()
-}
-
-fn end_direct(file: &File) -> std::io::Result<()> {
-    Ok(rustix::fs::fcntl_setfl(file, OFlags::empty())?)
 }
 
 /// How a name can be written to.

@@ -20,6 +20,9 @@ pub enum Error {
     /// The monitor.
     #[error(transparent)]
     Monitor(#[from] fcvm_vmm::Error),
+    /// The cgroup of its processes.
+    #[error(transparent)]
+    Cgroup(#[from] fcvm_store::CgroupError),
     /// No monitor can run what was asked for.
     #[error(transparent)]
     Choice(#[from] fcvm_vmm::ChoiceError),

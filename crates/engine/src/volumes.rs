@@ -66,7 +66,8 @@ impl Engine {
         let mut states = states.into_iter();
         let shared: Vec<(Shared, Option<State>)> =
             volumes.iter().map(|(_, volume, path)| (shared(volume, path), states.next())).collect();
-        let (server, channels) = Server::start(&shared, &self.settings().entrance()).await?;
+        let (server, channels) =
+            Server::start(&shared, fcvm_store::cgroup_directories(spec)?, &self.settings().entrance()).await?;
         let mut relays = JoinSet::new();
         let attached = async {
             for ((number, volume, path), channel) in volumes.iter().zip(channels) {

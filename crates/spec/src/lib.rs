@@ -3,6 +3,7 @@
 //! Every value here is parsed once at the door (by the command line or the API) into a type that cannot be wrong.
 //! What is done with it is decided in the `engine` room.
 
+mod cgroup;
 pub mod container;
 mod disk;
 pub mod health;
@@ -17,6 +18,7 @@ pub mod unit;
 mod vm;
 mod volume;
 
+pub use cgroup::CgroupSpec;
 pub use container::{ContainerSpec, Engine, HostEntry, Tmpfs, Ulimit};
 pub use disk::{DiskFormat, DiskSource, DiskSpec, RootfsSize};
 pub use health::{HealthAsked, HealthCommand, HealthSpec, HealthUrl};

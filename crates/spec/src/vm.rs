@@ -1,7 +1,8 @@
 //! The one description of a VM.
 
 use crate::{
-    ContainerSpec, DiskSpec, HealthSpec, MiB, NetworkMode, PortMapping, RestartPolicy, RootfsSize, VmId, VmName,
+    CgroupSpec, ContainerSpec, DiskSpec, HealthSpec, MiB, NetworkMode, PortMapping, RestartPolicy, RootfsSize, VmId,
+    VmName,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +29,9 @@ pub struct VmSpec {
     /// How large the disk of its own writes is made; [`RootfsSize::DEFAULT`] if it does not matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rootfs_size: Option<RootfsSize>,
+    /// Where the host counts and limits its processes; none: where its owner is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupSpec>,
     /// How it reaches the world.
     pub network: NetworkMode,
     /// Ports of the host that lead to it.

@@ -28,6 +28,7 @@
 //! Whatever a VM leaves on the host while it runs in rootless mode is in its directory; so the directory is the journal,
 //! and teardown, a failed set-up and the sweep after `kill -9` are [`VmDir::release`] and [`Store::sweep`].
 
+mod cgroup;
 mod events;
 mod fault;
 pub mod file;
@@ -41,8 +42,10 @@ mod vm;
 mod volume;
 mod watch;
 
+pub use cgroup::{cgroup_directories, make_cgroup};
 pub use events::{EventReader, VmEvent, What};
 pub use fault::{FailPoint, Faults, NotAFault};
+pub use fcvm_sys::cgroup::Error as CgroupError;
 pub use record::{Ended, Health, HealthRecord, HealthStatus, Monitor, Owner, Receipt, Restored, VmRecord};
 pub use sweep::Swept;
 pub use vm::{OwnedVm, VmDir};

@@ -13,6 +13,7 @@ fn record(name: &str, seed: u8, removal: Removal) -> VmRecord {
         container: ContainerSpec::default(),
         machine: MachineShape::default(),
         rootfs_size: None,
+        cgroup: None,
         network: NetworkMode::Default,
         ports: Vec::new(),
         removal,

@@ -1,5 +1,6 @@
 //! The directory of one VM: found by anyone, owned by one process at a time.
 
+use crate::cgroup::remove_cgroup;
 use crate::{Error, FailPoint, Owner, Store, VmRecord, What, file, snapshot};
 use fcvm_spec::{VmId, VmName};
 use std::fs::{self, File, TryLockError};
@@ -162,6 +163,7 @@ impl VmDir {
     /// Removes an ended VM: its name, its directory and all in it.
     pub fn remove(&self) -> Result<(), Error> {
         let record = self.record();
+        record.iter().for_each(|record| remove_cgroup(&record.spec));
         match &record {
             Ok(record) => self.store.free_name(&record.spec.name, &self.id)?,
             Err(_) => self.store.free_names_of(&self.id)?,
@@ -178,6 +180,7 @@ impl VmDir {
 
     /// Writes what outlives the machine and drops what does not: the directory of an ended VM is small and has no lock.
     pub(crate) fn retire(&self, record: &VmRecord) -> Result<(), Error> {
+        remove_cgroup(&record.spec);
         file::remove_tree(&self.run_dir())?;
         file::remove(&self.control_socket())?;
         for lent in snapshot::name::LENT {

@@ -1,5 +1,6 @@
 //! Safe Linux: namespaces, processes, devices. The only unsafe code.
 
+pub mod cgroup;
 pub mod descriptor;
 pub mod guest;
 pub mod jail;

@@ -28,6 +28,8 @@ pub struct MachineSpec {
     /// Disks. The guest sees them in this order as `vda`, `vdb`, …, and finds that name in
     /// `/sys/block/vdX/serial` too.
     pub disks: Vec<Disk>,
+    /// Directories of cgroups of the host, in which its monitor is.
+    pub cgroups: Vec<PathBuf>,
     /// A directory that exists: the start of the console is kept there as [`crate::CONSOLE_FILE`].
     pub run_dir: PathBuf,
 }

@@ -56,14 +56,16 @@ pub struct Server {
 impl Server {
     /// Starts a server for these volumes, each in its state if there is one, and returns the channels of their messages.
     ///
-    /// Called on a thread that lives as long as the server may.
+    /// Called on a thread that lives as long as the server may. It is in these cgroups of the host.
     pub async fn start(
         volumes: &[(Shared, Option<State>)],
+        cgroups: Vec<PathBuf>,
         entrance: &Entrance,
     ) -> Result<(Self, Vec<UnixStream>), Error> {
         let devices = volumes.iter().any(|(shared, _)| shared.devices == DeviceNodes::Made);
         let mut jail = Jail::of_file_server(if devices { DeviceNodes::Made } else { DeviceNodes::Refused });
         jail.limits.push((Limit::Descriptors, DESCRIPTORS));
+        jail.cgroups = cgroups;
         jail.stderr = std::process::Stdio::inherit();
         // The server looks up there which file systems it serves.
         jail.binds.push(Bind::read_only("/proc/self/mountinfo"));

@@ -152,6 +152,8 @@ const PODMAN: &[(&str, &[&str])] = &[
 const DIFFERENT: &[(&[&str], &str, &str)] = &[
     (&["run"], "--attach", "chooses outputs; standard input is carried with `-i`, as in podman"),
     (&["run"], "--add-host", "`host-gateway` is the guest's gateway"),
+    (&["run"], "--cgroup-parent", "of the VM's processes; there is a cgroup only where one is asked for"),
+    (&["run"], "--cgroup-conf", "also with the first version of cgroups, in whose files it is written"),
     (&["run"], "--cpus", "the machine has as many processors, rounded up"),
     (&["run"], "--detach-keys", "looked for only where the container has a terminal: a pipe may carry any bytes"),
     (&["exec"], "--detach-keys", "looked for only where the command has a terminal"),

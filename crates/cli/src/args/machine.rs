@@ -3,7 +3,7 @@
 use crate::config::RunDefaults;
 use crate::error::Failure;
 use clap::Args;
-use fcvm_spec::{Accel, KernelChoice, MachineShape, MiB, PageSize, VmmChoice};
+use fcvm_spec::{Accel, CgroupSpec, KernelChoice, MachineShape, MiB, PageSize, VmmChoice};
 use std::path::{Path, PathBuf};
 
 /// What `run` and `prepare` say of the machine.
@@ -36,6 +36,12 @@ pub(super) struct MachineArgs {
     /// What runs the guest's instructions: auto, kvm or tcg
     #[arg(long)]
     accel: Option<String>,
+    /// Cgroup of the host in which the VM's processes get one of their own [default: /fcvm if one is configured]
+    #[arg(long, value_name = "PATH")]
+    cgroup_parent: Option<String>,
+    /// Write a value into a file of that cgroup: FILE=VALUE, for example memory.high=1073741824
+    #[arg(long, value_name = "FILE=VALUE")]
+    cgroup_conf: Vec<String>,
 }
 
 impl MachineArgs {
@@ -47,6 +53,11 @@ impl MachineArgs {
         if self.cpus.is_none() && self.cpu.is_none() {
             self.cpus = defaults.cpus;
         }
+    }
+
+    /// Where the host counts and limits the VM's processes, if that was asked for.
+    pub(super) fn cgroup(&self) -> Result<Option<CgroupSpec>, Failure> {
+        Ok(CgroupSpec::parse(self.cgroup_parent.as_deref(), &self.cgroup_conf)?)
     }
 
     /// Bytes that the container may use, if that was asked for.

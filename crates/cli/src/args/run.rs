@@ -254,6 +254,7 @@ impl RunArgs {
             container: ContainerSpec { terminal: streams.tty, typed: self.typed.clone(), ..self.container(config)? },
             machine: MachineShape { disks: self.disks.disks()?, ..self.machine.shape(&config.run)? },
             rootfs_size: self.disks.rootfs_size()?,
+            cgroup: self.machine.cgroup()?,
             network: match &self.network {
                 Some(mode) => mode.parse()?,
                 None => config.run.network.unwrap_or_default(),

@@ -18,11 +18,7 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
         &["--userns", "--uidmap", "--gidmap", "--subuidname", "--subgidname"],
         "a VM has a kernel of its own, and so its own users",
     ),
-    (
-        RUNNING,
-        &["--ipc", "--uts", "--cgroupns", "--cgroups", "--cgroup-parent", "--cgroup-conf"],
-        "a VM has a kernel of its own",
-    ),
+    (RUNNING, &["--ipc", "--uts", "--cgroupns", "--cgroups"], "a VM has a kernel of its own"),
     (
         RUNNING,
         &["--security-opt", "--seccomp-policy"],

@@ -14,6 +14,7 @@ fn spec() -> VmSpec {
         container: ContainerSpec::default(),
         machine: MachineShape { cpus: 1, memory: MiB(512), ..MachineShape::default() },
         rootfs_size: None,
+        cgroup: None,
         network: NetworkMode::Default,
         ports: Vec::new(),
         removal: Removal::Keep,

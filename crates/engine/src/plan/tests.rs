@@ -10,6 +10,7 @@ fn spec(container: ContainerSpec) -> VmSpec {
         container,
         machine: MachineShape::default(),
         rootfs_size: None,
+        cgroup: None,
         network: NetworkMode::Default,
         ports: Vec::new(),
         removal: Removal::Keep,

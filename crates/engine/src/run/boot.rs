@@ -64,16 +64,17 @@ impl Engine {
         let Prepared { choice, beginning, ports, files, hold, cache: _, warm } = prepared;
         let run_dir = vm.dir().run_dir();
         make_run_dir(&run_dir)?;
+        fcvm_store::make_cgroup(&vm.record().spec)?;
         self.reach(FailPoint::RunDirectory)?;
         let spec = |origin| machine_spec(&choice, &vm.record().spec, origin, &files, &run_dir);
         let (machine, Greeted { link, incoming }, first, (states, hold)) = match beginning {
             Beginning::Boot { kernel, initramfs, plan } => {
-                let spec = spec(Origin::Boot { kernel, initramfs });
+                let spec = spec(Origin::Boot { kernel, initramfs })?;
                 let (machine, greeted) = self.boot_fresh(vm, &spec, &plan).await?;
                 (machine, greeted, HostRequest::Start, (Vec::new(), hold))
             }
             Beginning::Wake { saved, delta, container, states } => {
-                let spec = spec(Origin::Saved(saved));
+                let spec = spec(Origin::Saved(saved))?;
                 let (machine, greeted) = self.wake(vm, &spec, *delta, container).await?;
                 // The VM has links of its own to all that it uses from now on.
                 drop(hold);
@@ -98,7 +99,7 @@ impl Engine {
         if manifest.container == ContainerState::Unstarted {
             return Err(Error::OtherVm { what: "no running container" });
         }
-        let spec = machine_spec(choice, &vm.record().spec, Origin::Saved(saved.clone()), files, &dir);
+        let spec = machine_spec(choice, &vm.record().spec, Origin::Saved(saved.clone()), files, &dir)?;
         let delta = delta(&vm.record().spec);
         let (machine, Greeted { link, incoming }) = self.wake(vm, &spec, delta, manifest.container).await?;
         // By the names that they have once they have taken the place of the others.
@@ -182,16 +183,23 @@ fn make_run_dir(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(|source| Error::RunDir { path: path.to_owned(), source })
 }
 
-fn machine_spec(choice: &Choice, spec: &VmSpec, origin: Origin, files: &MachineFiles, run_dir: &Path) -> MachineSpec {
-    MachineSpec {
+fn machine_spec(
+    choice: &Choice,
+    spec: &VmSpec,
+    origin: Origin,
+    files: &MachineFiles,
+    run_dir: &Path,
+) -> Result<MachineSpec, Error> {
+    Ok(MachineSpec {
         choice: choice.clone(),
         cpus: spec.machine.cpus,
         memory: spec.machine.memory,
         pages: spec.machine.pages,
         origin,
         disks: disks(files),
+        cgroups: fcvm_store::cgroup_directories(spec)?,
         run_dir: run_dir.to_owned(),
-    }
+    })
 }
 
 /// In the order of the device names of a plan: system, image, scratch, the user's.

@@ -30,6 +30,7 @@ fn manifest(seed: u8, files: BTreeMap<String, FileEntry>) -> Manifest {
             container: ContainerSpec::default(),
             machine: MachineShape::default(),
             rootfs_size: None,
+            cgroup: None,
             network: NetworkMode::Default,
             ports: Vec::new(),
             removal: Removal::Keep,

@@ -7,11 +7,13 @@ use super::handover::{Failure, Goal, Order, Program, Report, receive_order, repo
 use super::nodes::{self, Node};
 use super::owner::{Bond, Owner};
 use super::{FIRST_DESCRIPTOR, Isolation, Limit, identity, room};
+use crate::cgroup::PROCESSES;
 use crate::descriptor;
 use rustix::process::{Resource, Rlimit};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 /// Descriptors of our own are moved up here, out of the way of those that the program inherits.
@@ -49,6 +51,8 @@ fn prepare(control: UnixStream) -> Result<Option<Vec<OwnedFd>>, Reported> {
     };
     let (mut order, descriptors) = receive_order(&control).map_err(Failure::at("receive the order")).map_err(told)?;
     let owner = Owner::bind(order.owner).map_err(told)?;
+    // While it has its starter's rights, and before a namespace of cgroups: the groups are the root of that.
+    order.cgroups.iter().try_for_each(|group| join(group)).map_err(told)?;
     let nodes = nodes::make(&order.devices, order.user);
     let isolation = identity::unshare(&mut order).map_err(told)?;
     if let Some(pid) = identity::fork_sibling().map_err(told)? {
@@ -95,6 +99,11 @@ fn settle(
     }
     identity::renounce(order, isolation)?;
     Ok(bond)
+}
+
+/// Takes this process into a cgroup, and so those that it forks.
+fn join(group: &Path) -> Result<(), Failure> {
+    std::fs::write(group.join(PROCESSES), "0").map_err(Failure::at(format!("enter the cgroup {}", group.display())))
 }
 
 fn set_limit(limit: Limit, value: u64) -> Result<(), Failure> {

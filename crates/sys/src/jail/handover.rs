@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 /// An order is a few kilobytes; more than this is no order.
 const LONGEST_ORDER: usize = 1 << 20;
@@ -28,6 +29,7 @@ pub(super) struct Order {
     pub(super) user: u32,
     pub(super) group: u32,
     pub(super) limits: Vec<(Limit, u64)>,
+    pub(super) cgroups: Vec<PathBuf>,
 }
 
 /// What is done in the jail once it stands.
@@ -68,6 +70,7 @@ impl Order {
             user: jail.user,
             group: jail.group,
             limits: jail.limits,
+            cgroups: jail.cgroups,
         };
         (order, jail.descriptors)
     }

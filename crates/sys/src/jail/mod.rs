@@ -73,6 +73,8 @@ pub struct Jail {
     pub group: u32,
     /// Resource limits.
     pub limits: Vec<(Limit, u64)>,
+    /// Directories of cgroups of the host, in which it is from its beginning.
+    pub cgroups: Vec<PathBuf>,
     /// What it inherits: the first is descriptor [`FIRST_DESCRIPTOR`], the others follow.
     pub descriptors: Vec<OwnedFd>,
     /// Its standard output. Its standard input is `/dev/null`.
@@ -96,6 +98,7 @@ impl Jail {
             user: NOBODY,
             group: NOBODY,
             limits: vec![(Limit::CoreSize, 0)],
+            cgroups: Vec::new(),
             descriptors: Vec::new(),
             stdout: Stdio::null(),
             stderr: Stdio::null(),

@@ -43,6 +43,7 @@ pub(crate) async fn boot(firecracker: &Firecracker, spec: &MachineSpec, entrance
         devices: devices(spec),
         workspace: Some(workspace::ordered(spec.memory.bytes() + BESIDE, command::entries(spec))),
         limits: vec![(Limit::CoreSize, 0), (Limit::Descriptors, DESCRIPTORS), (Limit::FileSize, largest_file(spec)?)],
+        cgroups: spec.cgroups.clone(),
         descriptors,
         stdout: Stdio::from(its_console),
         ..Jail::new(&firecracker.program)

@@ -30,6 +30,7 @@ pub(crate) async fn boot(qemu: &Qemu, spec: &MachineSpec, entrance: &Entrance) -
         binds: binds(&qemu.program),
         devices: devices(spec.choice.accel),
         limits: vec![(Limit::CoreSize, 0), (Limit::Descriptors, DESCRIPTORS)],
+        cgroups: spec.cgroups.clone(),
         descriptors,
         ..Jail::new(&qemu.program)
     };

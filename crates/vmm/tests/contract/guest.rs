@@ -103,6 +103,7 @@ impl Guest {
             pages: fcvm_spec::PageSize::Base,
             origin: Origin::Boot { kernel: self.kernel.clone(), initramfs },
             disks: Vec::new(),
+            cgroups: Vec::new(),
             run_dir: directory.to_owned(),
         }
     }

@@ -3,6 +3,7 @@
 use crate::guest::{Guest, block_on, entrance};
 use fcvm_sys::process::Identity;
 use fcvm_vmm::{CONSOLE_FILE, Error, Exit, Machine, MachineSpec, Origin, boot};
+use rustix::process::{Pid, Signal, kill_process};
 use std::error::Error as _;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -64,8 +65,8 @@ fn is_murdered(guest: &Guest) {
     block_on(async {
         let directory = tempfile::tempdir().unwrap();
         let mut machine = start(guest, &directory).await;
-        let killed = Command::new("kill").args(["-9", &machine.pid().to_string()]).status().unwrap();
-        assert!(killed.success());
+        let monitor = Pid::from_raw(machine.pid().try_into().unwrap()).unwrap();
+        kill_process(monitor, Signal::KILL).unwrap();
         assert_eq!(machine.wait().await, Exit::Signal(9));
     });
 }

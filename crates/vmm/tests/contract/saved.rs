@@ -38,10 +38,9 @@ impl Talk {
         Self { line, connection }
     }
 
-    /// Goes on after the machine was saved, which ends a connection that the guest has dialled.
+    /// Goes on after the machine was saved, which ends a connection that the guest has dialled. Its monitor does not say so.
     async fn after_a_save(&mut self, guest: &Guest) {
         if guest.dials() {
-            assert_eq!(self.heard().await, "");
             self.connection = BufReader::new(self.line.connect().await.unwrap());
         }
     }

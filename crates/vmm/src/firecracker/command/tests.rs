@@ -13,6 +13,7 @@ fn spec(origin: Origin) -> MachineSpec {
         pages: fcvm_spec::PageSize::Base,
         origin,
         disks: vec![disk(Access::ReadOnly), disk(Access::ReadWrite)],
+        cgroups: Vec::new(),
         run_dir: "/x".into(),
     }
 }

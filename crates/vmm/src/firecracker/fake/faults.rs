@@ -24,6 +24,7 @@ fn spec() -> MachineSpec {
         pages: fcvm_spec::PageSize::Base,
         origin: Origin::Boot { kernel: "/x".into(), initramfs: "/x".into() },
         disks: vec![Disk { path: "/x".into(), format: DiskFormat::Raw, access: Access::ReadWrite }],
+        cgroups: Vec::new(),
         run_dir: "/x".into(),
     }
 }

@@ -16,6 +16,7 @@ fn machine(accel: Accelerator, disks: Vec<Disk>) -> MachineSpec {
         pages: fcvm_spec::PageSize::Base,
         origin: Origin::Boot { kernel: file("/k"), initramfs: file("/i") },
         disks,
+        cgroups: Vec::new(),
         run_dir: file("/r"),
     }
 }
