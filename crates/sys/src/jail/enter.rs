@@ -4,7 +4,7 @@
 //! program's process, which is the first in the new pid namespace. Both have one thread.
 
 use super::handover::{Failure, Goal, Order, Program, Report, receive_order, report};
-use super::nodes::{self, Node};
+use super::nodes;
 use super::owner::{Bond, Owner};
 use super::{FIRST_DESCRIPTOR, Isolation, Limit, identity, room};
 use crate::cgroup::PROCESSES;
@@ -53,13 +53,13 @@ fn prepare(control: UnixStream) -> Result<Option<Vec<OwnedFd>>, Reported> {
     let owner = Owner::bind(order.owner).map_err(told)?;
     // While it has its starter's rights, and before a namespace of cgroups: the groups are the root of that.
     order.cgroups.iter().try_for_each(|group| join(group)).map_err(told)?;
-    let nodes = nodes::make(&order.devices, order.user);
+    let dev = nodes::make(&order.devices, order.user);
     let isolation = identity::unshare(&mut order).map_err(told)?;
     if let Some(pid) = identity::fork_sibling().map_err(told)? {
         report(&control, &Report::Started(pid));
         return Ok(None);
     }
-    let bond = settle(&order, nodes, &descriptors, (owner, &isolation)).map_err(told)?;
+    let bond = settle(&order, dev, &descriptors, (owner, &isolation)).map_err(told)?;
     report(&control, &Report::Isolated(isolation));
     match order.goal {
         Goal::Report => Ok(None),
@@ -83,7 +83,7 @@ fn prepare(control: UnixStream) -> Result<Option<Vec<OwnedFd>>, Reported> {
 /// Does all but the exec in the program's process. What is visible comes first, what is allowed last.
 fn settle(
     order: &Order,
-    nodes: Vec<Node>,
+    dev: Option<OwnedFd>,
     descriptors: &[OwnedFd],
     (owner, isolation): (Owner, &Isolation),
 ) -> Result<Bond, Failure> {
@@ -92,7 +92,7 @@ fn settle(
     rustix::process::setsid().map_err(Failure::at("begin a session"))?;
     if !matches!(isolation, Isolation::ProcessOnly { .. }) {
         rustix::system::sethostname(HOST_NAME).map_err(Failure::at("set the host name"))?;
-        room::furnish(order, nodes, descriptors)?;
+        room::furnish(order, dev, descriptors)?;
     }
     for (limit, value) in &order.limits {
         set_limit(*limit, *value)?;

@@ -1,52 +1,55 @@
-//! Device nodes that root makes for a program: the host's own may be root's alone.
+//! The `/dev` that root makes for a program: nodes of its own, since the host's may be root's alone.
 //!
-//! A node is made where nobody else sees it, and taken from there as a mount that is nowhere yet. Where root may not make
-//! one, as in many containers, the program gets the host's.
+//! It is a mount that is nowhere yet, which costs no namespace and leaves nothing. Where root may not make device nodes, as
+//! in many containers, the program gets the host's.
 
 use super::Device;
-use super::room::{SITE, device_path};
-use rustix::fs::{CWD, FileType, Mode};
-use rustix::mount::{MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags};
+use super::room::{NODES, device_path};
+use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use rustix::process::{Gid, Uid};
-use rustix::thread::UnshareFlags;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// A node of the program's user.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) device: Device,
-    /// The mount of it.
-    pub(super) mount: OwnedFd,
-}
+/// Where a program finds its descriptors.
+pub(super) const DESCRIPTORS: &str = "/proc/self/fd";
 
-/// Makes nodes of devices for a user, as far as this process may. It has one thread.
-pub(super) fn make(devices: &[Device], user: u32) -> Vec<Node> {
-    if devices.is_empty() || !rustix::process::geteuid().is_root() {
-        return Vec::new();
+/// Makes the nodes that any program may need, and these for its user, as far as this process may.
+pub(super) fn make(devices: &[Device], user: u32) -> Option<OwnedFd> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
     }
-    make_apart(devices, user).unwrap_or_default()
+    make_all(devices, user).ok()
 }
 
-fn make_apart(devices: &[Device], user: u32) -> io::Result<Vec<Node>> {
-    // SAFETY: the flags hold no CLONE_FILES or CLONE_FS, so no descriptor and no directory is unshared under a thread's
-    // feet; and this process has one thread.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    rustix::mount::mount("tmpfs", SITE, "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=0700,size=64k")?;
-    let nodes = devices.iter().map(|device| make_one(*device, user)).collect();
-    rustix::mount::unmount(SITE, UnmountFlags::DETACH)?;
-    nodes
+fn make_all(devices: &[Device], user: u32) -> io::Result<OwnedFd> {
+    let system = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in [("mode", "0755"), ("size", "64k")] {
+        rustix::mount::fsconfig_set_string(&system, key, value)?;
+    }
+    rustix::mount::fsconfig_create(&system)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let dev = rustix::mount::fsmount(&system, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    for node in NODES {
+        make_one(dev.as_fd(), Path::new(node), Mode::from_raw_mode(0o666))?;
+    }
+    for device in devices {
+        let name = make_one(dev.as_fd(), Path::new(device_path(*device)), Mode::RUSR | Mode::WUSR)?;
+        let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+        rustix::fs::chownat(&dev, name, Some(uid), Some(gid), AtFlags::empty())?;
+    }
+    rustix::fs::symlinkat(DESCRIPTORS, &dev, "fd")?;
+    Ok(dev)
 }
 
-fn make_one(device: Device, user: u32) -> io::Result<Node> {
-    let host = Path::new(device_path(device));
+/// Makes a node like one of the host's, and returns its name.
+fn make_one<'a>(dev: BorrowedFd<'_>, host: &'a Path, mode: Mode) -> io::Result<&'a Path> {
     let number = std::fs::metadata(host)?.rdev();
-    let place = Path::new(SITE).join(host.file_name().ok_or(io::ErrorKind::InvalidInput)?);
-    rustix::fs::mknodat(CWD, &place, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, number)?;
-    rustix::fs::chown(&place, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    Ok(Node { device, mount: rustix::mount::open_tree(CWD, &place, flags)? })
+    let name = Path::new(host.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+    rustix::fs::mknodat(dev, name, FileType::CharacterDevice, mode, number)?;
+    // Whatever this process's mask is.
+    rustix::fs::chmodat(dev, name, mode, AtFlags::empty())?;
+    Ok(name)
 }

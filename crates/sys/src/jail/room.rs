@@ -4,7 +4,7 @@
 //! host's settings and hardware, and cannot be mounted where a container has hidden parts of its own.
 
 use super::handover::{Failure, Order};
-use super::nodes::Node;
+use super::nodes;
 use super::{Access, Bind, Device, Entry, EntryKind, FIRST_DESCRIPTOR, Workspace};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags};
@@ -18,7 +18,7 @@ use std::path::{Component, Path, PathBuf};
 pub(super) const SITE: &str = "/tmp";
 
 /// Nodes that any program may need.
-const NODES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+pub(super) const NODES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// Connections that may wait at a listener of a workspace.
 const BACKLOG: i32 = 16;
@@ -39,12 +39,17 @@ pub(super) fn device_path(device: Device) -> &'static str {
 }
 
 /// Replaces the root of this process's mount namespace.
-pub(super) fn furnish(order: &Order, own: Vec<Node>, descriptors: &[OwnedFd]) -> Result<(), Failure> {
+pub(super) fn furnish(order: &Order, dev: Option<OwnedFd>, descriptors: &[OwnedFd]) -> Result<(), Failure> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(Failure::at("make mounts private"))?;
     // Opened before the site hides what is below it.
-    let nodes = nodes(order, own);
-    let mounts = order.binds.iter().map(Mount::of_bind).chain(nodes).collect::<Result<Vec<_>, _>>()?;
+    let has_dev = dev.is_some();
+    let nodes = match dev {
+        Some(dev) => vec![Mount::of_dev(dev)],
+        None => hosts_nodes(order)?,
+    };
+    let mounts =
+        order.binds.iter().map(Mount::of_bind).chain(nodes.into_iter().map(Ok)).collect::<Result<Vec<_>, _>>()?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("tmpfs", SITE, "tmpfs", flags, c"mode=0755,size=1m").map_err(Failure::at("mount a root"))?;
     for mount in &mounts {
@@ -54,17 +59,18 @@ pub(super) fn furnish(order: &Order, own: Vec<Node>, descriptors: &[OwnedFd]) ->
         attach_workspace(workspace, descriptors).map_err(Failure::at("make a workspace"))?;
     }
     attach_descriptors().map_err(Failure::at("show /proc/self/fd"))?;
+    if !has_dev {
+        let link = Path::new(SITE).join("dev/fd");
+        std::os::unix::fs::symlink(nodes::DESCRIPTORS, link).map_err(Failure::at("show /dev/fd"))?;
+    }
     drop(mounts);
     enter_site().map_err(Failure::at("enter the root"))?;
     set_attributes(Path::new("/"), libc::MOUNT_ATTR_RDONLY, 0).map_err(Failure::at("close the root"))
 }
 
-fn nodes(order: &Order, own: Vec<Node>) -> impl Iterator<Item = Result<Mount, Failure>> {
-    let is_own = |device: &Device| own.iter().any(|node| node.device == *device);
-    let asked: Vec<_> =
-        order.devices.iter().filter(|device| !is_own(device)).map(|device| device_path(*device)).collect();
-    let hosts = NODES.into_iter().chain(asked).map(|path| Mount::open(path.as_ref(), path.as_ref(), NODE));
-    hosts.chain(own.into_iter().map(Mount::of_node))
+fn hosts_nodes(order: &Order) -> Result<Vec<Mount>, Failure> {
+    let asked = order.devices.iter().map(|device| device_path(*device));
+    NODES.into_iter().chain(asked).map(|path| Mount::open(path.as_ref(), path.as_ref(), NODE)).collect()
 }
 
 /// Something on its way to the inside.
@@ -78,15 +84,13 @@ struct Mount {
 enum From {
     /// Something of the host, which stays there.
     Host(OwnedFd),
-    /// A mount that is nowhere yet.
+    /// A directory whose mount is nowhere yet.
     Nowhere(OwnedFd),
 }
 
 impl Mount {
-    fn of_node(node: Node) -> Result<Self, Failure> {
-        let path = device_path(node.device);
-        let to = inside(path.as_ref()).map_err(Failure::at(format!("show {path}")))?;
-        Ok(Self { from: From::Nowhere(node.mount), to, attributes: NODE })
+    fn of_dev(dev: OwnedFd) -> Self {
+        Self { from: From::Nowhere(dev), to: PathBuf::from("dev"), attributes: NODE }
     }
 
     fn of_bind(bind: &Bind) -> Result<Self, Failure> {
@@ -113,7 +117,7 @@ impl Mount {
                 rustix::mount::mount_bind_recursive(format!("/proc/self/fd/{}", from.as_fd().as_raw_fd()), &at)?;
             }
             From::Nowhere(mount) => {
-                make_target(&at, false)?;
+                make_target(&at, true)?;
                 rustix::mount::move_mount(mount, "", CWD, &at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
             }
         }
@@ -166,9 +170,8 @@ fn make_entry(at: &Path, entry: &Entry, descriptors: &[OwnedFd]) -> io::Result<(
 fn attach_descriptors() -> io::Result<()> {
     let at = Path::new(SITE).join("proc/self/fd");
     fs::create_dir_all(&at)?;
-    rustix::mount::mount_bind("/proc/self/fd", &at)?;
-    set_attributes(&at, PLAIN | libc::MOUNT_ATTR_NOEXEC, 0)?;
-    std::os::unix::fs::symlink("/proc/self/fd", Path::new(SITE).join("dev/fd"))
+    rustix::mount::mount_bind(nodes::DESCRIPTORS, &at)?;
+    set_attributes(&at, PLAIN | libc::MOUNT_ATTR_NOEXEC, 0)
 }
 
 /// Makes the site the root, and what was the root unreachable.

@@ -92,9 +92,9 @@ fn inherits() {
     // One that a careless program left open for its children.
     let stray = fs::File::open("/etc").unwrap();
     rustix::io::fcntl_setfd(&stray, rustix::io::FdFlags::empty()).unwrap();
-    let null = fs::File::open("/dev/null").unwrap();
-    let script = "echo /proc/self/fd/*; cat <&3; [ /proc/self/fd/4 -ef /dev/null ] && echo same";
-    let (text, _) = run(Jail { descriptors: vec![reader.into(), null.into()], ..shell(script) });
+    let program = fs::File::open(shell("").program).unwrap();
+    let script = "echo /proc/self/fd/*; cat <&3; [ /proc/self/fd/4 -ef /bin/sh ] && echo same";
+    let (text, _) = run(Jail { descriptors: vec![reader.into(), program.into()], ..shell(script) });
     // 5 is the directory that the shell reads to answer.
     let numbers = [0, 1, 2, 3, 4, 5].map(|number| format!("/proc/self/fd/{number}")).join(" ");
     assert_eq!(text, format!("{numbers}\nhanded over\nsame\n"));
