@@ -33,6 +33,8 @@ fn a_container_under_podman_can_be_asked_of_podman_and_others_run_beside_it() {
     let seen = in_guest(&host, &["podman", "exec", "container", "stat", "-c", "%n", "/tmp/ok"]);
     assert_eq!(seen.ok().text(), "/tmp/ok");
     assert_eq!(host.fcvm(["logs", "box"]).ok().text(), "said");
+    let used = host.fcvm(["stats", "--no-stream", "--format", "{{.PIDS}}", "box"]).ok().text();
+    assert!(used.parse::<u32>().is_ok_and(|count| count >= 2), "{used} processes");
 
     let build = "mkdir -p /tmp/b && cp /bin/busybox /tmp/b/sh && cd /tmp/b &&
         printf 'FROM scratch\\nADD sh /bin/sh\\nRUN [\"/bin/sh\", \"-c\", \"echo built > /file\"]\\n' > Containerfile &&
@@ -85,6 +87,18 @@ fn a_container_under_podman_has_a_terminal_that_one_can_leave_and_come_back_to()
     assert_eq!(again.finish().0, 0);
     assert_eq!(host.fcvm(["inspect", "--format", "{{.State.ExitCode}}", "box"]).ok().text(), "9");
     host.fcvm(["rm", "box"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn a_container_under_podman_that_needs_too_much_memory_is_killed_and_that_is_told() {
+    let host = Host::with_podman();
+    let hog = "head -c 100000000 /dev/zero | tail -c 90000000 > /dev/null";
+    let run = ["run", "--engine=podman", "-m", "32m", "--no-snapshot", "--name", "hog", BUSYBOX, "sh", "-c", hog];
+    assert_eq!(host.fcvm(run).code, 137);
+    let state = host.fcvm(["inspect", "--format", "{{.State.OOMKilled}} {{.State.ExitCode}}", "hog"]).ok().text();
+    assert_eq!(state, "true 137");
+    host.fcvm(["rm", "hog"]).ok();
     host.assert_clean();
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// The container's, as its configuration names it.
+/// The container's, as its configuration names it; under Podman that in which Podman makes the container's.
 pub(crate) const CONTAINER: &str = "/sys/fs/cgroup/container";
 
 /// Moves the agent out of the root and enables every controller below it.

@@ -64,11 +64,8 @@ pub(crate) async fn start(
             _ = appears.read(&mut events) => false,
         };
         if let Some(pid) = fs::read_to_string(PID_FILE).ok().and_then(|text| text.trim().parse().ok()) {
-            let process = match cgroup::of(pid) {
-                Some(cgroup) => process.first_of(cgroup),
-                None => process,
-            };
-            return Ok((pid, process));
+            // Podman removes the container's own cgroup with it; what was counted there is counted above it too.
+            return Ok((pid, process.first_of(cgroup::CONTAINER.into())));
         }
         if ended {
             let (code, complaint) = process.complaint();
@@ -129,6 +126,8 @@ fn arguments(oci: &Value, health: Option<&Health>) -> Vec<String> {
     }
     flags.with("--name", NAME);
     flags.with("--pidfile", PID_FILE);
+    // The only one there: other containers of Podman are elsewhere.
+    flags.with("--cgroup-parent", "/container");
     flags.with("--security-opt", "seccomp=unconfined");
     flags.with("--hostname", text(&oci["hostname"]));
     process(&mut flags, &oci["process"]);
@@ -255,6 +254,7 @@ mod tests {
             "--hostname=web",
             "--user=5:6",
             "--group-add=7",
+            "--cgroup-parent=/container",
             "--workdir=/srv",
             "--env=B=x y",
             "--ulimit=nofile=1:2",

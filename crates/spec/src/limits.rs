@@ -39,7 +39,7 @@ impl Limits {
     /// Sets the limits of a VM whose next machine is made for them.
     pub fn shape(self, spec: &mut VmSpec) {
         if let Some(memory) = self.memory {
-            spec.machine.memory = MachineShape::memory_for(memory);
+            spec.machine.memory = MachineShape::memory_for(memory, spec.container.engine);
         }
         if let Some(milli) = self.cpu_milli {
             spec.machine.cpus = u8::try_from(milli.div_ceil(1000)).unwrap_or(MachineShape::MOST_CPUS);

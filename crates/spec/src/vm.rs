@@ -1,8 +1,8 @@
 //! The one description of a VM.
 
 use crate::{
-    CgroupSpec, ContainerSpec, DiskSpec, HealthSpec, MiB, NetworkMode, PortMapping, RestartPolicy, RootfsSize, VmId,
-    VmName,
+    CgroupSpec, ContainerSpec, DiskSpec, Engine, HealthSpec, MiB, NetworkMode, PortMapping, RestartPolicy, RootfsSize,
+    VmId, VmName,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -96,9 +96,16 @@ impl MachineShape {
     /// What a machine has beyond what its container may use: its kernel, the agent, page tables.
     const OVERHEAD: MiB = MiB(96);
 
+    /// What Podman takes of a machine, with the pages of its programs: with less it reads them again and again.
+    const PODMANS: MiB = MiB(192);
+
     /// The memory of a machine whose container may use so much.
-    pub fn memory_for(container: MiB) -> MiB {
-        MiB(container.0.saturating_add(Self::OVERHEAD.0)).max(Self::LEAST_MEMORY)
+    pub fn memory_for(container: MiB, engine: Engine) -> MiB {
+        let beside = match engine {
+            Engine::Crun => Self::OVERHEAD.0,
+            Engine::Podman => Self::OVERHEAD.0 + Self::PODMANS.0,
+        };
+        MiB(container.0.saturating_add(beside)).max(Self::LEAST_MEMORY)
     }
 
     /// The most processors that a monitor is asked for.

@@ -3,7 +3,7 @@
 use crate::config::RunDefaults;
 use crate::error::Failure;
 use clap::Args;
-use fcvm_spec::{Accel, CgroupSpec, KernelChoice, MachineShape, MiB, PageSize, VmmChoice};
+use fcvm_spec::{Accel, CgroupSpec, Engine, KernelChoice, MachineShape, MiB, PageSize, VmmChoice};
 use std::path::{Path, PathBuf};
 
 /// What `run` and `prepare` say of the machine.
@@ -70,10 +70,10 @@ impl MachineArgs {
         self.cpus.map(cpu_milli).transpose()
     }
 
-    /// The machine; defaults are those of the settings.
-    pub(super) fn shape(&self, defaults: &RunDefaults) -> Result<MachineShape, Failure> {
+    /// The machine of a container under this engine; defaults are those of the settings.
+    pub(super) fn shape(&self, defaults: &RunDefaults, engine: Engine) -> Result<MachineShape, Failure> {
         let memory = match (&self.memory, self.mem) {
-            (Some(text), _) => MachineShape::memory_for(text.parse()?),
+            (Some(text), _) => MachineShape::memory_for(text.parse()?, engine),
             (None, Some(mib)) => MiB(mib),
             (None, None) => MachineShape::DEFAULT_MEMORY,
         };

@@ -252,7 +252,7 @@ impl RunArgs {
             image: self.image()?,
             root: if self.rootfs { RootKind::Directory } else { RootKind::Image },
             container: ContainerSpec { terminal: streams.tty, typed: self.typed.clone(), ..self.container(config)? },
-            machine: MachineShape { disks: self.disks.disks()?, ..self.machine.shape(&config.run)? },
+            machine: MachineShape { disks: self.disks.disks()?, ..self.machine.shape(&config.run, self.engine()?)? },
             rootfs_size: self.disks.rootfs_size()?,
             cgroup: self.machine.cgroup()?,
             network: match &self.network {
