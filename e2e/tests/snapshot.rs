@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -415,15 +416,28 @@ fn a_snapshot_outlives_the_image_and_the_vm_that_it_came_of() {
     host.assert_clean();
 }
 
-/// Changes a file of a snapshot, links and all.
-fn damage(host: &Host, name: &str, change: impl Fn(&mut Vec<u8>)) {
+/// A file of the snapshot.
+fn file_of_warm(host: &Host, name: &str) -> PathBuf {
     let id = host.fcvm(["snapshot", "inspect", "warm"]).ok();
     let id: Value = serde_json::from_slice(&id.stdout).unwrap();
-    let path = host.data().join("snapshots").join(id[0]["id"].as_str().unwrap()).join(name);
+    host.data().join("snapshots").join(id[0]["id"].as_str().unwrap()).join(name)
+}
+
+/// Changes a file of the snapshot, links and all.
+fn damage(host: &Host, name: &str, change: impl Fn(&mut Vec<u8>)) {
+    let path = file_of_warm(host, name);
     let mut bytes = std::fs::read(&path).unwrap();
     change(&mut bytes);
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, bytes).unwrap();
+}
+
+/// Puts half as much in the place of a large file of the snapshot.
+fn halve(host: &Host, name: &str) {
+    let path = file_of_warm(host, name);
+    let length = std::fs::metadata(&path).unwrap().len();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::File::create(&path).unwrap().set_len(length / 2).unwrap();
 }
 
 #[test]
@@ -431,17 +445,16 @@ fn damaged_snapshots_are_refused_with_a_sentence() {
     let host = Host::new();
     host.start("box", &["--no-snapshot", "-m", "256m", BUSYBOX, "sleep", "1000"]);
     let create = || host.fcvm(["snapshot", "create", "--tag", "warm", "box"]).ok();
-    let truncate = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
     let refused = |words: &str| {
         let finished = host.fcvm(["snapshot", "run", "-d", "--rm", "warm"]).failed(125, words);
         assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
         assert_eq!(host.fcvm(["ps", "-a", "-q"]).ok().text().lines().count(), 1);
     };
     create();
-    damage(&host, "memory", truncate);
+    halve(&host, "memory");
     refused("memory");
     create();
-    damage(&host, "scratch.ext4", truncate);
+    halve(&host, "scratch.ext4");
     refused("scratch.ext4");
     create();
     // What the monitor reads, it refuses itself.

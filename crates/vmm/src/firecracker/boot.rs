@@ -56,6 +56,13 @@ pub(crate) async fn boot(firecracker: &Firecracker, spec: &MachineSpec, entrance
     let workspace = Workspace::of(process.pid());
     let mut control = Control::new(workspace, &memory);
     let handover = handover(pager, spec, &process)?;
+    let silent = |_| Error::Silent { monitor: MONITOR, seconds: PATIENCE.as_secs() };
+    tokio::select! {
+        reached = tokio::time::timeout(PATIENCE, control.api.wait()) => {
+            reached.map_err(silent)?.map_err(failed::<ApiError>("reach"))?;
+        }
+        _ = process.child.ended() => return Err(process.ended_early().await),
+    }
     match bring_up(&mut control, &mut memory, (process.pid(), handover), spec).await {
         // A load that fails ends Firecracker, and a connection that breaks says that it ended.
         Err(error @ Error::Steer { .. }) => Err(explain(error, &mut process).await),
@@ -144,7 +151,6 @@ async fn bring_up(
 }
 
 async fn first_answer(api: &Api) -> Result<String, ApiError> {
-    api.wait().await?;
     let answer = api.call(&Call::get("/version")).await?;
     Ok(answer["firecracker_version"].as_str().unwrap_or_default().to_owned())
 }
