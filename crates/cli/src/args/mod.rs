@@ -41,7 +41,9 @@ pub(crate) use typed::Typed;
 pub(crate) use volume::{
     CreateVolumeArgs, InspectVolumesArgs, ListVolumesArgs, PruneVolumesArgs, RemoveVolumesArgs, ViewArgs, VolumeVerb,
 };
-pub(crate) use watch::{CommitArgs, DfArgs, ExportArgs, FileChangesArgs, PruneArgs, StatsArgs, SystemVerb, TopArgs};
+pub(crate) use watch::{
+    CommitArgs, CommitFormat, DfArgs, ExportArgs, FileChangesArgs, PruneArgs, StatsArgs, SystemVerb, TopArgs,
+};
 
 use crate::error::Failure;
 use clap::{Args, CommandFactory, Parser, Subcommand};
