@@ -28,6 +28,7 @@ mod options;
 mod progress;
 pub mod reference;
 mod registries;
+mod save;
 mod store;
 mod transport;
 
