@@ -24,6 +24,21 @@ fn a_shell_has_a_terminal_of_the_right_size_and_keys_are_its_own() {
     shell.type_keys("\x03");
     shell.type_keys("echo code $?\r");
     shell.await_words("code 130");
+
+    // Ctrl-Z lets a job stand still, Ctrl-\ ends it.
+    shell.type_keys("sleep 3000\r");
+    let in_front = "until busybox awk '$3 == \"S\" && $5 == $8 { print \"in front\" }' \
+                    $(busybox pgrep -f '[s]leep 3000$' | busybox sed 's!.*!/proc/&/stat!') /dev/null \
+                    | grep front; do :; done";
+    let in_front = || assert_eq!(vm.exec(&["timeout", "60", "sh", "-c", in_front]).ok().text(), "in front");
+    in_front();
+    shell.type_keys("\x1a");
+    shell.await_words("Stopped");
+    shell.type_keys("fg\r");
+    in_front();
+    shell.type_keys("\x1c");
+    shell.type_keys("echo code $?\r");
+    shell.await_words("code 131");
     shell.type_keys("exit 7\r");
     assert_eq!(shell.finish().0, 7);
 
@@ -53,9 +68,10 @@ fn a_shell_that_was_left_alone_is_come_back_to_after_a_snapshot_and_in_its_copie
     let host = Host::new();
     let mut first = Terminal::new(&host.command(["run", "-it", "--name", "box", BUSYBOX, "sh"]), 33, 101);
     first.await_words("#");
-    first.type_keys("stty size; word=kept\r");
+    first.type_keys("stty size\r");
     first.await_words("33 101");
-    first.type_keys(DETACH);
+    // What is typed just before someone leaves is typed.
+    first.type_keys(format!("word=kept\r{DETACH}"));
     assert_eq!(first.finish().0, 0);
     host.fcvm(["snapshot", "create", "box", "--tag", "left"]).ok();
 
