@@ -73,7 +73,8 @@ fn an_image_can_be_of_one_moment() {
     assert_eq!(std::fs::read_to_string(file).unwrap(), id);
     // It goes on, and nothing of what was read came between two of its writes.
     vm.exec(&["true"]).ok();
-    let lines = host.fcvm(["run", "--rm", "moment", "sh", "-c", "for n in 1 2 3 4 5 6; do wc -l < /var/c$n; done"]).ok();
+    let lines =
+        host.fcvm(["run", "--rm", "moment", "sh", "-c", "for n in 1 2 3 4 5 6; do wc -l < /var/c$n; done"]).ok();
     let lines: Vec<u64> = lines.text().lines().map(|line| line.trim().parse().unwrap()).collect();
     assert!(lines.len() == 6 && lines.iter().max().unwrap() - lines.iter().min().unwrap() <= 1, "{lines:?}");
     let image = json(host.fcvm(["inspect", "--type", "image", "moment"]));

@@ -167,7 +167,7 @@ pub(super) fn load(args: &LoadArgs, data_dir: &Path) -> Result<(), Failure> {
     };
     for image in images {
         let names = if image.names.is_empty() { vec![image.digest.clone()] } else { image.names };
-        ui::say(&format!("Loaded image: {}", names.join(", ")));
+        names.iter().for_each(|name| ui::say(&format!("Loaded image: {name}")));
     }
     Ok(())
 }
