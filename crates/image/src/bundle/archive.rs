@@ -3,14 +3,19 @@
 use super::Bundle;
 use crate::{Digest, Error};
 use fcvm_archive::{Attributes, Entry, EntryKind, Writer};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 const BUFFER: usize = 256 << 10;
+/// For everyone, as far as the umask says.
+const READABLE: u32 = 0o666;
 
 /// What an archive of images is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +44,21 @@ impl Bundle {
             let file = File::options().write(true).open(path).map_err(Error::file("open", path))?;
             return self.write(format, file, path);
         }
-        let new = aside().tempfile_in(directory_of(path)).map_err(Error::file("create", path))?;
-        self.write(format, new.as_file(), path)?;
-        new.persist(path).map(drop).map_err(|error| Error::file("create", path)(error.error))
+        let dir = directory_of(path);
+        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        match rustix::fs::open(dir, flags, Mode::from_raw_mode(READABLE)) {
+            Ok(nameless) => {
+                let file = File::from(nameless);
+                self.write(format, &file, path)?;
+                publish(&file, dir, path).map_err(Error::file("create", path))
+            }
+            // Not every file system has files without a name.
+            Err(_) => {
+                let new = aside().tempfile_in(dir).map_err(Error::file("create", path))?;
+                self.write(format, new.as_file(), path)?;
+                new.persist(path).map(drop).map_err(|error| Error::file("create", path)(error.error))
+            }
+        }
     }
 
     /// Makes a directory with an OCI layout; it may be there if nothing is in it. Blocks.
@@ -95,10 +112,23 @@ impl Bundle {
     }
 }
 
+/// Gives a file its name. Until then who is killed leaves nothing.
+fn publish(nameless: &File, dir: &Path, path: &Path) -> io::Result<()> {
+    let file = format!("/proc/self/fd/{}", nameless.as_raw_fd());
+    let link = |to: &Path| rustix::fs::linkat(CWD, &file, CWD, to, AtFlags::SYMLINK_FOLLOW);
+    match link(path) {
+        Err(Errno::EXIST) => {
+            let new = aside().make_in(dir, |to| Ok(link(to)?))?;
+            new.persist(path).map(drop).map_err(|error| error.error)
+        }
+        linked => Ok(linked?),
+    }
+}
+
 /// A name for what is not whole yet, readable as far as the umask says.
 fn aside() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".fcvm-save-").permissions(Permissions::from_mode(0o666));
+    builder.prefix(".fcvm-save-").permissions(Permissions::from_mode(READABLE));
     builder
 }
 

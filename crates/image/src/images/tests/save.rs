@@ -94,7 +94,7 @@ fn an_image_is_the_same_after_it_was_saved_and_loaded() {
             { "created_by": "one", "empty_layer": true }, { "created_by": "ENV", "empty_layer": true }, { "created_by": "two" },
         ]);
         assert_eq!(is["history"], lines);
-        // From then on it stays what it is.
+        // From then on it stays what it is; what has the name is replaced.
         save(&place, &other, format, &place.path("again.tar"));
         assert_eq!(load(&place, &place.path("again.tar")).digest, other.digest);
     }
