@@ -60,12 +60,12 @@ fn wanted(args: &SaveArgs, store: &ImageStore) -> Result<Vec<(Image, Vec<String>
         return Err(Failure::new("only a docker-archive holds several images, or one by several names"));
     }
     let named = |name: &String| store.find(name).map(|(image, name)| (image, name.into_iter().collect::<Vec<_>>()));
-    let mut images = vec![named(first)?];
-    for name in more {
-        match args.multi_image_archive {
-            true => images.push(named(name)?),
-            false => images[0].1.push(whole_name(name)?),
-        }
+    let (image, name) = named(first)?;
+    if args.multi_image_archive {
+        let more = more.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+        return Ok([vec![(image, name)], more].concat());
     }
-    Ok(images)
+    // In podman's order: the name by which it was found is the last.
+    let more = more.iter().map(|name| whole_name(name)).collect::<Result<Vec<_>, _>>()?;
+    Ok(vec![(image, [more, name].concat())])
 }
