@@ -30,7 +30,7 @@ async fn packed(request: &Pack, container: Option<i32>, sender: &Sender) -> Resu
     let path = PathBuf::from(&request.path);
     let found = within(spawn_blocking(move || Ok(Packable::find(&Root::open(&root)?, &path)?))).await;
     let packable = match found {
-        Ok(packable) => packable,
+        Ok(packable) => packable.past_the_cache(),
         Err(error) => return sender.message(&Found::Failed(format!("{error:#}"))).await,
     };
     let stands = match request.still.then(|| container.and_then(cgroup::of)).flatten() {

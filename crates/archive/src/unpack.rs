@@ -3,6 +3,7 @@
 //! Its first entry may be the directory itself, or be the only one, a file: see [`Place`]. Links are made as the stream has
 //! them and followed within the directory, as if that were the root of everything.
 
+use crate::direct::{self, ALIGNED, Buffer, PIECE};
 use crate::place::Place;
 use crate::root::{Root, is_directory, look};
 use crate::{Attributes, Entries, Entry, EntryKind, Error, Stream, Timestamp};
@@ -13,10 +14,6 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-/// How much of a file is written at once.
-const PIECE: usize = 1 << 20;
-/// What writes past the page cache begin at and are multiples of: the largest block of any disk here.
-const ALIGNED: u64 = 4096;
 /// What the names of directories may take until all is unpacked and they are done.
 const DIRECTORIES_MAX: usize = 64 << 20;
 
@@ -286,13 +283,13 @@ impl Unpacking {
         for (offset, length) in pieces {
             let too_much = || Error::hostile(&entry.name, "more comes than there can be");
             self.left.bytes = self.left.bytes.checked_sub(*length).ok_or_else(too_much)?;
-            let direct = self.manner.writing == Writing::Direct && entry.sparse.is_none() && *length >= ALIGNED;
-            let direct_until = if direct && begin_direct(file) { length / ALIGNED * ALIGNED } else { 0 };
+            let large = self.manner.writing == Writing::Direct && entry.sparse.is_none() && *length >= ALIGNED;
+            let direct_until = if large && direct::begin(file) { length / ALIGNED * ALIGNED } else { 0 };
             let mut done = 0;
             while done < *length {
                 let end = if done < direct_until { direct_until } else { *length };
                 if direct_until > 0 && done == direct_until {
-                    end_direct(file).map_err(failed)?;
+                    direct::end(file).map_err(failed)?;
                 }
                 let wanted = PIECE.min((end - done) as usize);
                 let piece = &mut self.buffer.bytes()[..wanted];
@@ -305,7 +302,7 @@ impl Unpacking {
                 done += wanted as u64;
             }
             if direct_until == *length {
-                end_direct(file).map_err(failed)?;
+                direct::end(file).map_err(failed)?;
             }
         }
         if entry.sparse.is_some() { file.set_len(entry.size).map_err(failed) } else { Ok(()) }
@@ -386,29 +383,6 @@ impl Unpacking {
         let kept = if self.manner.trust == Trust::Full { 0o7777 } else { 0o1777 };
         u32::from(attributes.mode) & kept
     }
-}
-
-/// What a file is read into: where it begins it can be written from past the page cache.
-struct Buffer(Vec<u8>);
-
-impl Buffer {
-    fn new() -> Self {
-        Self(vec![0; PIECE + ALIGNED as usize])
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        let skipped = self.0.as_ptr().align_offset(ALIGNED as usize).min(ALIGNED as usize);
-        &mut self.0[skipped..][..PIECE]
-    }
-}
-
-/// Has a file written past the page cache; false where it cannot be.
-fn begin_direct(file: &File) -> bool {
-    rustix::fs::fcntl_setfl(file, OFlags::DIRECT).is_ok()
-}
-
-fn end_direct(file: &File) -> std::io::Result<()> {
-    Ok(rustix::fs::fcntl_setfl(file, OFlags::empty())?)
 }
 
 /// How a name can be written to.
