@@ -79,13 +79,12 @@ fn state(pid: i32) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// Everything else that a run could leave: mounts, sockets, cgroups and files.
+/// Everything else that a run could leave: mounts, sockets and files. A cgroup it has only where one is asked for.
 pub(crate) fn left_overs(data: &Path) -> Vec<String> {
     let mut left = lines_with("/proc/self/mountinfo", &format!("{}/", data.display()));
     // A namespace outlives its processes as a mount of nsfs.
     left.extend(lines_with("/proc/self/mountinfo", " nsfs ").into_iter().filter(|line| line.contains("fcvm")));
     left.extend(lines_with("/proc/net/unix", &data.to_string_lossy()));
-    left.extend(below(Path::new("/sys/fs/cgroup"), &|path| name(path).contains("fcvm")));
     for dir in ["vms", "names", "images/new", "images/locks"] {
         left.extend(list(&data.join(dir)).iter().map(|path| path.display().to_string()));
     }
@@ -102,16 +101,6 @@ fn lines_with(path: &str, words: &str) -> Vec<String> {
     String::from_utf8_lossy(&text).lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
 }
 
-fn below(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<String> {
-    let dirs = list(dir).into_iter().filter(|path| path.is_dir() && !path.is_symlink());
-    let found = |path: PathBuf| if wanted(&path) { vec![path.display().to_string()] } else { below(&path, wanted) };
-    dirs.flat_map(found).collect()
-}
-
 fn list(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

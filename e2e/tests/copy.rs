@@ -4,6 +4,7 @@
 
 use fcvm_e2e::{BUSYBOX, Host, Started};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
@@ -74,6 +75,10 @@ fn files_and_trees_go_in_and_come_out_as_they_were() {
     assert_eq!(vm.exec(&["cat", "/home/sub/again"]).ok().text(), "one");
     host.fcvm_with(["cp", "-", "box:/home"], b"no archive, but long enough for a header".repeat(20))
         .failed(125, "malformed");
+    for program in ["bzip2", "xz", "zstd"] {
+        host.fcvm_with(["cp", "-", "box:/home"], packed_by(program, "packed", program)).ok();
+        assert_eq!(vm.exec(&["cat", "/home/packed"]).ok().text(), program);
+    }
     host.fcvm_with(["cp", "-", "box:/home/new"], Vec::new()).failed(125, "a directory in the place of a file");
     let other = host.start("other", &["--read-only", BUSYBOX, "sleep", "1000"]);
     cp("box:/tmp/d/.", "other:/tmp").ok();
@@ -89,14 +94,14 @@ fn files_and_trees_go_in_and_come_out_as_they_were() {
     cp("box:/var/magic/passwd", &path("y")).failed(125, "ymbolic link");
 }
 
-/// A tar stream of one file, compressed.
-fn archive(name: &str, text: &str) -> Vec<u8> {
+/// A tar stream of one file, compressed by a program.
+fn packed_by(program: &str, name: &str, text: &str) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_mode(0o644);
     header.set_size(text.len() as u64);
     archive.append_data(&mut header, name, text.as_bytes()).unwrap();
-    Started::new(Command::new("gzip"), archive.into_inner().unwrap()).finish().ok().stdout
+    Started::new(Command::new(program), archive.into_inner().unwrap()).finish().ok().stdout
 }
 
 #[test]
@@ -127,11 +132,21 @@ fn files_go_into_vms_that_do_not_run_and_come_out_of_them() {
 
     // After it has run, and with archives as people have them.
     assert_eq!(shown(), "box exited");
-    host.fcvm_with(["cp", "-", "box:/etc"], archive("given", "compressed ")).ok();
-    host.fcvm_with(["cp", "-", "box:/etc"], b"\xfd7zXZ\0 and so on".to_vec()).failed(125, "xz -dc");
+    host.fcvm_with(["cp", "-", "box:/etc"], packed_by("gzip", "given", "compressed ")).ok();
+    host.fcvm_with(["cp", "-", "box:/etc"], b"\xfd7zXZ\0 and so on".to_vec()).failed(125, "XZ stream");
+    host.fcvm_with(["cp", "-", "box:/etc"], b"\x04\x22\x4d\x18 and so on".to_vec()).failed(125, "lz4 -dc");
     assert!(run().ends_with("compressed from the host"));
     let id = host.fcvm(["commit", "-q", "box", "committed"]).ok().text();
     assert_eq!(host.fcvm(["run", "--rm", &id, "cat", "/etc/given"]).ok().text(), "compressed ");
+
+    // One that is killed leaves nothing but what was there, and the VM can be started.
+    let (killed, mut stdout) = Started::streaming(host.command(["cp", "box:/bin", "-"]));
+    stdout.read_exact(&mut [0; 512]).unwrap();
+    killed.signal(9);
+    assert_eq!(killed.finish().code, 137);
+    assert_eq!(shown(), "box exited");
+    host.await_silence();
+    assert!(run().ends_with("compressed from the host"));
     host.fcvm(["rm", "box"]).ok();
     host.assert_clean();
 }

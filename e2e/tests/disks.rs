@@ -6,7 +6,7 @@ use fcvm_e2e::{BUSYBOX, Finished, Host, Run, write_qcow2};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -82,6 +82,26 @@ fn disks_of_all_kinds_are_seen_written_saved_and_left_whole() {
     }
     assert_eq!(other(&disk(&tools, "/x:ro")).ok().text(), "sown");
 
+    // What they take and what goes over them is told.
+    as_root(&host, "box", "busybox dd if=/dev/zero of=/data/much bs=1M count=8 conv=fsync").ok();
+    // Whatever it answers, it has been asked over the network.
+    vm.exec(&["busybox", "wget", "-q", "-O", "-", "http://169.254.169.254/"]);
+    let json = |args: &[&str]| serde_json::from_slice::<serde_json::Value>(&host.fcvm(args).ok().stdout).unwrap();
+    let stats = json(&["stats", "--no-stream", "--format", "json", "box"])[0].clone();
+    for field in ["id", "name", "cpu_time", "cpu_percent", "avg_cpu", "mem_usage", "mem_percent"] {
+        assert!(stats[field].is_string(), "{field} of {stats}");
+    }
+    for field in ["net_io", "block_io"] {
+        let both: Vec<&str> = stats[field].as_str().unwrap().split(" / ").collect();
+        assert!(both.len() == 2 && !both.contains(&"0B"), "{field} of {stats}");
+    }
+    let kinds = json(&["system", "df", "--format", "json"]);
+    let kind = kinds.as_array().unwrap().iter().find(|kind| kind["Type"] == "Containers").unwrap();
+    // The disk of the directory is the VM's; those of the user's are not.
+    assert!(kind["RawSize"].as_u64().unwrap() >= stats["vm"]["HostDisk"].as_u64().unwrap(), "{kind} {stats}");
+    let made = fs::read_dir(host.data().join("vms")).unwrap().next().unwrap().unwrap().path().join("disk2");
+    assert!(kind["RawSize"].as_u64().unwrap() > made.metadata().unwrap().blocks() * 512, "{kind}");
+
     // The VM's own grows while it runs.
     assert!((200..256).contains(&room(&vm)), "{}", room(&vm));
     host.fcvm(["update", "--rootfs-size", "1g", "box"]).ok();
@@ -96,6 +116,9 @@ fn disks_of_all_kinds_are_seen_written_saved_and_left_whole() {
     let copy = host.vm("copy");
     assert_eq!(copy.exec(&["cat", "/data/new", "/data/tools/seed", "/models/owned"]).ok().text(), "one\nsownmine");
     as_root(&host, "copy", "echo three > /data/new").ok();
+    host.fcvm(["fork", "box", "--name", "twin"]).ok();
+    assert_eq!(host.vm("twin").exec(&["cat", "/data/new", "/models/owned"]).ok().text(), "two\nmine");
+    host.fcvm(["rm", "-f", "-t", "0", "twin"]).ok();
     assert_eq!(vm.exec(&["cat", "/data/new"]).ok().text(), "two");
     host.fcvm(["rewind", "box", "s"]).failed(125, "would not go back");
     host.fcvm(["rewind", "copy", "s"]).ok();
@@ -131,6 +154,12 @@ fn what_is_no_disk_is_refused_in_a_sentence() {
     fs::write(path("empty"), "").unwrap();
     fs::write(path("garbage"), vec![7; 1 << 20]).unwrap();
     fs::create_dir(path("dir")).unwrap();
+    // As far as they are told by: what is behind that is never read.
+    for (name, place, magic) in [("xfs", 0, &b"XFSB"[..]), ("btrfs", (64 << 10) + 64, b"_BHRfS_M")] {
+        let disk = File::create(path(name)).unwrap();
+        disk.set_len(1 << 20).unwrap();
+        disk.write_all_at(magic, place).unwrap();
+    }
     let tried = |flags: &[String]| {
         let flags = flags.iter().map(String::as_str);
         host.fcvm(["run", "--rm"].into_iter().chain(flags).chain([BUSYBOX, "true"]))
@@ -145,6 +174,8 @@ fn what_is_no_disk_is_refused_in_a_sentence() {
         ("garbage", "/x:vmdk", "ro, rw, raw or qcow2"),
         // The guest looks at it, and says what there is.
         ("garbage", "/x", "the disk for /x: there is no file system on it"),
+        ("xfs", "/x", "the disk for /x: its file system is xfs, which the guest's kernel does not know"),
+        ("btrfs", "/x", "the disk for /x: its file system is btrfs, which the guest's kernel does not know"),
     ] {
         tried(&disk(name, rest)).failed(125, words);
     }

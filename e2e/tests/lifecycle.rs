@@ -161,36 +161,38 @@ fn the_processes_of_a_vm_are_in_a_cgroup_that_ends_with_it() {
     let parent = format!("fcvm-test-{}", std::process::id());
     let root = Path::new("/sys/fs/cgroup");
     let trees: &[&str] = if root.join("cgroup.controllers").exists() { &[""] } else { &["pids", "memory", "cpu"] };
-    let parents: Vec<_> =
-        trees.iter().map(|tree| root.join(tree)).filter(|tree| tree.exists()).map(|tree| tree.join(&parent)).collect();
+    let trees: Vec<_> = trees.iter().map(|tree| root.join(tree)).filter(|tree| tree.exists()).collect();
+    let parents: Vec<_> = trees.iter().map(|tree| tree.join(&parent)).collect();
     if let Err(error) = parents.iter().try_for_each(fs::create_dir) {
         eprintln!("SKIPPED: no cgroup can be made here: {error}");
         return;
     }
-    let above = &parents[0];
     let host = Host::new();
     let shared = tempfile::tempdir().expect("a directory");
     let volume = format!("{}:/shared", shared.path().display());
     let flags = ["--cgroup-parent", &parent, "--cgroup-conf", "pids.max=99"];
     host.start("box", &[&flags[..], &["-v", &volume, BUSYBOX, "sleep", "1000"]].concat());
+    let directories = |path: &Path| fs::read_dir(path).expect("the parent").flatten().map(|entry| entry.path());
     let groups =
-        || fs::read_dir(above).expect("the parent").filter_map(Result::ok).filter(|entry| entry.path().is_dir());
-    let group = groups().next().expect("a cgroup").path();
+        || parents.iter().flat_map(|parent| directories(parent)).filter(|path| path.is_dir()).collect::<Vec<_>>();
+    let group = groups().swap_remove(0);
     assert_eq!(fs::read_to_string(group.join("pids.max")).unwrap(), "99\n");
     let members = fs::read_to_string(group.join("cgroup.procs")).unwrap();
     let monitor = host.fcvm(["inspect", "--format", "{{.Vm.MonitorPid}}", "box"]).ok().text();
-    assert!(members.lines().count() == 2 && members.lines().any(|pid| pid == monitor), "{members}");
+    // The file server too; and with KVM threads of the kernel.
+    assert!(members.lines().count() >= 2 && members.lines().any(|pid| pid == monitor), "{members}");
     host.fcvm(["restart", "-t", "0", "box"]).ok();
-    assert_eq!(groups().count(), 1);
+    assert_eq!(groups().len(), parents.len());
     host.fcvm(["stop", "-t", "0", "box"]).ok();
-    assert_eq!(groups().count(), 0);
+    assert!(groups().is_empty());
     host.fcvm(["start", "box"]).ok();
     let owner: i32 = host.fcvm(["inspect", "--format", "{{.State.Pid}}", "box"]).ok().text().parse().unwrap();
     kill_process(Pid::from_raw(owner).unwrap(), Signal::KILL).unwrap();
     host.await_silence();
     host.fcvm(["rm", "box"]).ok();
-    assert_eq!(groups().count(), 0);
+    assert!(groups().is_empty());
     host.fcvm(["run", "--cgroup-conf", "pids.nothing=1", BUSYBOX]).failed(125, "pids.nothing");
+    assert!(trees.iter().all(|tree| !tree.join("fcvm").exists()));
     host.fcvm(["run", "--cgroup-parent", "/../..", BUSYBOX]).failed(125, "cgroup");
     parents.iter().for_each(|parent| fs::remove_dir(parent).expect("nothing is in it"));
     host.assert_clean();

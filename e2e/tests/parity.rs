@@ -9,6 +9,8 @@
 mod documented;
 #[path = "parity/exec.rs"]
 mod exec;
+#[path = "parity/images.rs"]
+mod images;
 #[path = "parity/inspect.rs"]
 mod inspect;
 
@@ -18,9 +20,10 @@ use std::process::ExitCode;
 
 type Test = (&'static str, fn(&Podman));
 
-const TESTS: [Test; 3] = [
+const TESTS: [Test; 4] = [
     ("exec_gives_what_podman_exec_gives", exec::compare),
     ("what_is_told_of_a_container_is_what_podman_tells", inspect::compare),
+    ("images_go_from_one_to_the_other_and_are_the_same", images::compare),
     ("what_podmans_manual_shows_does_the_same", documented::compare),
 ];
 

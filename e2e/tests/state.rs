@@ -60,6 +60,32 @@ fn what_a_container_has_made_is_told_and_can_be_taken_along() {
 }
 
 #[test]
+fn an_image_can_be_of_one_moment() {
+    let host = Host::new();
+    let count = "for n in 1 2 3 4 5 6; do dd if=/dev/zero of=/var/b$n bs=1M count=3 2> /dev/null; done; echo counts; \
+                 while :; do for n in 1 2 3 4 5 6; do echo x >> /var/c$n; done; done";
+    let vm = host.start("box", &["-v", "/cache", BUSYBOX, "sh", "-c", count]);
+    let counts = "until test -e /var/c6; do :; done";
+    vm.exec(&["sh", "-c", counts]).ok();
+    let file = host.path().join("id");
+    let flags = ["--pause", "--squash", "--include-volumes", "-f", "docker", "--iidfile", file.to_str().unwrap()];
+    let id = host.fcvm(["commit"].iter().chain(&flags).chain(&["box", "moment"])).ok().text();
+    assert_eq!(std::fs::read_to_string(file).unwrap(), id);
+    // It goes on, and nothing of what was read came between two of its writes.
+    vm.exec(&["true"]).ok();
+    let lines =
+        host.fcvm(["run", "--rm", "moment", "sh", "-c", "for n in 1 2 3 4 5 6; do wc -l < /var/c$n; done"]).ok();
+    let lines: Vec<u64> = lines.text().lines().map(|line| line.trim().parse().unwrap()).collect();
+    assert!(lines.len() == 6 && lines.iter().max().unwrap() - lines.iter().min().unwrap() <= 1, "{lines:?}");
+    let image = json(host.fcvm(["inspect", "--type", "image", "moment"]));
+    assert_eq!(image[0]["Config"]["Volumes"], serde_json::json!({ "/cache": {} }));
+    let target = format!("oci-archive:{}", host.path().join("x.tar").display());
+    host.fcvm(["commit", "-f", "docker", "box", &target]).failed(125, "has OCI's format");
+    host.fcvm(["rm", "-f", "-t", "0", "box"]).ok();
+    host.assert_clean();
+}
+
+#[test]
 fn what_runs_and_what_it_takes_is_told() {
     let host = Host::new();
     let script = "busybox sleep 1234 & exec sleep 1000";

@@ -24,6 +24,20 @@ fn a_shell_has_a_terminal_of_the_right_size_and_keys_are_its_own() {
     shell.type_keys("\x03");
     shell.type_keys("echo code $?\r");
     shell.await_words("code 130");
+
+    // Ctrl-Z lets a job stand still, Ctrl-\ ends it.
+    shell.type_keys("sleep 3000\r");
+    let in_front = "until busybox awk '$2 == \"(sleep)\" && $3 == \"S\" && $5 == $8 { print \"in front\" }' \
+                    /proc/[0-9]*/stat 2> /dev/null | grep front; do :; done";
+    let in_front = || assert_eq!(vm.exec(&["timeout", "60", "sh", "-c", in_front]).ok().text(), "in front");
+    in_front();
+    shell.type_keys("\x1a");
+    shell.await_words("Stopped");
+    shell.type_keys("fg\r");
+    in_front();
+    shell.type_keys("\x1c");
+    shell.type_keys("echo code $?\r");
+    shell.await_words("code 131");
     shell.type_keys("exit 7\r");
     assert_eq!(shell.finish().0, 7);
 
@@ -53,9 +67,10 @@ fn a_shell_that_was_left_alone_is_come_back_to_after_a_snapshot_and_in_its_copie
     let host = Host::new();
     let mut first = Terminal::new(&host.command(["run", "-it", "--name", "box", BUSYBOX, "sh"]), 33, 101);
     first.await_words("#");
-    first.type_keys("stty size; word=kept\r");
+    first.type_keys("stty size\r");
     first.await_words("33 101");
-    first.type_keys(DETACH);
+    // What is typed just before someone leaves is typed.
+    first.type_keys(format!("word=kept\r{DETACH}"));
     assert_eq!(first.finish().0, 0);
     host.fcvm(["snapshot", "create", "box", "--tag", "left"]).ok();
 
@@ -169,11 +184,29 @@ fn what_is_pasted_arrives_whole() {
 }
 
 #[test]
+fn archives_are_not_shown_and_not_typed() {
+    let host = Host::new();
+    for (args, words) in
+        [(&["save", BUSYBOX][..], "standard output is a terminal"), (&["load"], "standard input is a terminal")]
+    {
+        let (code, shown) = Terminal::new(&host.command(args), 24, 200).finish();
+        assert!(code == 125 && shown.contains(words), "{code} {shown}");
+    }
+}
+
+#[test]
 fn full_screen_programs_show_what_they_show_elsewhere() {
     let host = Host::debian();
     host.start("box", &[DEBIAN, "sleep", "1000"]);
-    let script = "seq 1 300 > /tmp/numbers; less /tmp/numbers; vi -u NONE -N /tmp/text; cat /tmp/text";
+    let script = "htop; seq 1 300 > /tmp/numbers; less /tmp/numbers; vi -u NONE -N /tmp/text; cat /tmp/text";
     let mut screen = Terminal::new(&host.command(["exec", "-it", "box", "sh", "-c", script]), 10, 40);
+    // Processes in a frame, and a line that comes and goes.
+    screen.await_screen("processes", |screen| screen.contains("PID") && screen.contains("Mem["));
+    screen.type_keys("/");
+    screen.await_words("Search:");
+    screen.type_keys("\x1b");
+    screen.await_screen("no search", |screen| !screen.contains("Search:"));
+    screen.type_keys("q");
     screen.await_screen("the first page", |screen| screen.starts_with("1\n2\n") && screen.contains("\n9\n"));
     screen.type_keys(" ");
     screen.await_screen("the second page", |screen| screen.starts_with("10\n11\n") && screen.contains("\n18\n:"));

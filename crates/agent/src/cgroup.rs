@@ -1,7 +1,9 @@
 //! The guest's cgroups: the agent in one of its own, controllers for the container's.
 
-use anyhow::{Context, Result};
-use std::fs;
+use anyhow::{Context, Result, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::fs::{self, File};
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -29,6 +31,39 @@ pub(crate) fn limit(dir: &Path, memory: Option<u64>, cpu_milli: Option<u32>) -> 
         fs::write(dir.join("cpu.max"), format!("{quota} {PERIOD_US}")).context("limit the container's processors")?;
     }
     Ok(())
+}
+
+/// How long processes may take to stand still: one that waits for a disk does so first.
+const STILL_WITHIN: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
+
+/// A cgroup whose processes stand still until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Frozen(PathBuf);
+
+impl Frozen {
+    /// Blocks until all of them do.
+    pub(crate) fn new(dir: PathBuf) -> Result<Self> {
+        fs::write(dir.join("cgroup.freeze"), "1").context("freeze the container")?;
+        let frozen = Self(dir);
+        let mut events = File::open(frozen.0.join("cgroup.events")).context("look at the container's cgroup")?;
+        loop {
+            let mut text = String::new();
+            events.rewind()?;
+            events.read_to_string(&mut text)?;
+            if text.lines().any(|line| line == "frozen 1") {
+                return Ok(frozen);
+            }
+            let changed = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&STILL_WITHIN))?;
+            ensure!(changed > 0, "the container's processes do not stand still");
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // A container that has ended meanwhile has no cgroup any more.
+        let _thawed = fs::write(self.0.join("cgroup.freeze"), "0");
+    }
 }
 
 /// The cgroup of a process, as a directory.

@@ -1,6 +1,7 @@
 //! Files of the container as tar streams, both ways. Where in the container a path leads, the container's own links say:
 //! never out of its root.
 
+use crate::cgroup::{self, Frozen};
 use crate::{place, world};
 use anyhow::{Context, Result};
 use fcvm_archive::{Coming, Conflict, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust, Writing};
@@ -29,7 +30,15 @@ async fn packed(request: &Pack, container: Option<i32>, sender: &Sender) -> Resu
     let path = PathBuf::from(&request.path);
     let found = within(spawn_blocking(move || Ok(Packable::find(&Root::open(&root)?, &path)?))).await;
     let packable = match found {
-        Ok(packable) => packable,
+        Ok(packable) => packable.past_the_cache(),
+        Err(error) => return sender.message(&Found::Failed(format!("{error:#}"))).await,
+    };
+    let stands = match request.still.then(|| container.and_then(cgroup::of)).flatten() {
+        Some(dir) => within(spawn_blocking(move || Frozen::new(dir))).await.map(Some),
+        None => Ok(None),
+    };
+    let _stands = match stands {
+        Ok(stands) => stands,
         Err(error) => return sender.message(&Found::Failed(format!("{error:#}"))).await,
     };
     sender.message(if packable.is_directory() { &Found::Directory } else { &Found::File }).await?;

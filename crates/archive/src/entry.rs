@@ -66,7 +66,7 @@ pub struct Entry {
 
 impl Entry {
     /// An entry without bytes.
-    pub(crate) fn of(kind: EntryKind, name: Vec<u8>, attributes: Attributes) -> Self {
+    pub fn of(kind: EntryKind, name: Vec<u8>, attributes: Attributes) -> Self {
         Self { kind, name, target: Vec::new(), size: 0, attributes, device: (0, 0), sparse: None }
     }
 }

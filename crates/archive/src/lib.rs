@@ -5,6 +5,7 @@
 //! ```
 //! What an image's layers do to a tree is decided in the `image` room.
 
+mod direct;
 mod entry;
 mod error;
 mod pack;

@@ -1,5 +1,6 @@
 //! Packs a file, or a directory with all that is below it. Links are packed as links; nothing is followed.
 
+use crate::direct::{self, Buffer};
 use crate::root::{Root, Typed, is_directory};
 use crate::sparse::{PIECES_MAX, Sparse};
 use crate::{Attributes, Entry, EntryKind, Error, Timestamp, Writer};
@@ -17,8 +18,10 @@ use std::path::Path;
 const DEPTH_MAX: usize = 512;
 /// The most files with several names that are remembered.
 const LINKS_MAX: usize = 1 << 20;
-/// How much of a file is read at once.
+/// How much of a file is read at once, through the page cache.
 const PIECE: usize = 256 << 10;
+/// Smaller files may well be in the page cache.
+const LARGE: u64 = 16 << 20;
 /// The extended attributes that travel.
 const XATTRS: [&[u8]; 2] = [b"user.", b"security.capability"];
 
@@ -36,6 +39,14 @@ pub enum Holes {
 pub struct Packable {
     fd: OwnedFd,
     stat: Stat,
+    reading: Reading,
+}
+
+/// How large files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Cached,
+    Direct,
 }
 
 impl Packable {
@@ -51,7 +62,12 @@ impl Packable {
         }
         let fd = root.at(Typed::new(path).bytes(), flags).map_err(failed)?;
         let stat = rustix::fs::fstat(&fd).map_err(failed)?;
-        Ok(Self { fd, stat })
+        Ok(Self { fd, stat, reading: Reading::Cached })
+    }
+
+    /// Has large files read past the page cache, where that can be: in a guest it costs more than its disk.
+    pub fn past_the_cache(self) -> Self {
+        Self { reading: Reading::Direct, ..self }
     }
 
     /// Whether it is a directory.
@@ -67,7 +83,8 @@ impl Packable {
     /// Packs it under this name. Of a directory without a name only what is in it is packed.
     pub fn pack<W: Write>(self, name: &OsStr, holes: Holes, out: W) -> Result<W, Error> {
         let name = name.as_encoded_bytes().to_vec();
-        let mut packing = Packing { writer: Writer::new(out), holes, links: HashMap::new(), buffer: vec![0; PIECE] };
+        let (writer, reading) = (Writer::new(out), self.reading);
+        let mut packing = Packing { writer, holes, reading, links: HashMap::new(), buffer: Buffer::new() };
         if is_directory(&self.stat) {
             packing.tree(self.fd, self.stat, name)?;
         } else {
@@ -81,9 +98,10 @@ impl Packable {
 struct Packing<W> {
     writer: Writer<W>,
     holes: Holes,
+    reading: Reading,
     /// The name under which a file with several was packed.
     links: HashMap<(u64, u64), Vec<u8>>,
-    buffer: Vec<u8>,
+    buffer: Buffer,
 }
 
 /// A directory whose entries are being packed.
@@ -201,22 +219,31 @@ impl<W: Write> Packing<W> {
 
     /// Packs bytes of a file. One that has become shorter meanwhile ends in zeros: its size was told.
     fn bytes(&mut self, file: &File, offset: u64, length: u64, path: &[u8]) -> Result<(), Error> {
+        let is_large = offset == 0 && length >= LARGE;
+        let mut direct = is_large && self.reading == Reading::Direct && direct::begin(file);
         let mut done = 0;
         while done < length {
-            let wanted = self.buffer.len().min((length - done) as usize);
-            let read = match file.read_at(&mut self.buffer[..wanted], offset + done) {
+            let left = usize::try_from(length - done).unwrap_or(usize::MAX);
+            // Past the cache whole blocks are read: what is behind the end is not there.
+            let wanted = if direct { direct::PIECE } else { PIECE.min(left) };
+            let read = match file.read_at(&mut self.buffer.bytes()[..wanted], offset + done) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read.map_err(|error| Error::of_name("read", path, error))?,
+                // This file system cannot, or the file has ended within a block meanwhile.
+                Err(error) if direct && error.kind() == io::ErrorKind::InvalidInput => {
+                    direct = false;
+                    direct::end(file).map_err(|error| Error::of_name("read", path, error))?;
+                    continue;
+                }
+                read => read.map_err(|error| Error::of_name("read", path, error))?.min(left),
             };
             if read == 0 {
-                return io::copy(&mut io::repeat(0).take(length - done), &mut Data(&mut self.writer))
-                    .map(drop)
-                    .map_err(Error::Write);
+                io::copy(&mut io::repeat(0).take(length - done), &mut Data(&mut self.writer)).map_err(Error::Write)?;
+                break;
             }
-            self.writer.data(&self.buffer[..read]).map_err(Error::Write)?;
+            self.writer.data(&self.buffer.bytes()[..read]).map_err(Error::Write)?;
             done += read as u64;
         }
-        Ok(())
+        if direct { direct::end(file).map_err(|error| Error::of_name("read", path, error)) } else { Ok(()) }
     }
 
     fn head(&mut self, entry: &Entry) -> Result<(), Error> {

@@ -8,10 +8,10 @@ mod manner;
 
 pub use manner::{Conflict, Limits, Manner, Owner, Trust, Writing};
 
+use crate::direct::Buffer;
 use crate::place::Place;
 use crate::root::{Root, is_directory, look};
 use crate::{Attributes, Entries, Entry, EntryKind, Error, Stream, Timestamp};
-use contents::Buffer;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;

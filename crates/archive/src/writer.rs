@@ -2,7 +2,7 @@
 
 use crate::sparse::Sparse;
 use crate::{Entry, EntryKind, Timestamp};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use tar::Header;
 
 const RECORD: usize = 512;
@@ -41,6 +41,16 @@ impl<W: Write> Writer<W> {
         }
         self.record(&mut header(entry, stored))?;
         map.map_or(Ok(()), |map| self.out.write_all(&map))
+    }
+
+    /// Writes an entry whole: its headers and as many bytes as it has.
+    pub fn file(&mut self, entry: &Entry, bytes: impl Read) -> io::Result<()> {
+        self.head(entry)?;
+        let written = io::copy(&mut bytes.take(entry.size), &mut self.out)?;
+        if written < entry.size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.pad(written)
     }
 
     /// Writes bytes of the file whose head was written.

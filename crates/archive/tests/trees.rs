@@ -31,6 +31,24 @@ fn named(dir: &TempDir, name: &str, holes: Holes) -> Vec<u8> {
     packable.pack(OsStr::new(name), holes, Vec::new()).unwrap()
 }
 
+#[test]
+fn large_files_are_the_same_past_the_page_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, length) in [("blocks", 17 << 20), ("odd", (20 << 20) + 4097), ("small", 5)] {
+        let bytes: Vec<u8> = (0..length).map(|index: u32| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    // Its data begins where direct reads do, and ends where they do not.
+    let sparse = fs::File::create(dir.path().join("sparse")).unwrap();
+    sparse.write_all_at(&vec![7; (16 << 20) + 5], 0).unwrap();
+    sparse.write_all_at(b"end", 64 << 20).unwrap();
+    for holes in [Holes::Told, Holes::Filled] {
+        let find = || Packable::find(&Root::open(dir.path()).unwrap(), Path::new(".")).unwrap();
+        let cached = find().pack(OsStr::new("."), holes, Vec::new()).unwrap();
+        assert!(find().past_the_cache().pack(OsStr::new("."), holes, Vec::new()).unwrap() == cached, "{holes:?}");
+    }
+}
+
 fn place(dir: &TempDir, path: &str, coming: Coming<'_>) -> Result<Place, Error> {
     Place::find(&Root::open(dir.path()).unwrap(), Path::new(path), coming)
 }

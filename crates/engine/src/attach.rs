@@ -4,11 +4,15 @@ use crate::console::Streams;
 use crate::control::{Client, Command};
 use crate::ops::{connect, done, follow, until_free};
 use crate::run::put;
-use crate::{Attachment, Engine, Error, ExecOutcome, Input, Output};
+use crate::{Attachment, CHANNEL_DEPTH, Engine, Error, ExecOutcome, Input, Output};
 use fcvm_link::{Sender, Stream};
 use fcvm_spec::Signal;
 use fcvm_store::VmDir;
+use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// How long a container that reads nothing of what was typed may hold up who leaves it.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// A client that hears what the container writes, from now on.
 #[derive(Debug)]
@@ -35,8 +39,10 @@ impl Attached {
         let (sender, receiver) = stream.split();
         let Attachment { input, output, signals } = attachment;
         let outcome = tokio::select! {
+            biased;
+            // First: the owner ends the stream of who leaves.
+            () = type_in(&sender, input, LEAVING) => return Ok(ExecOutcome::Detached),
             outcome = follow(receiver, output.clone()) => outcome,
-            () = type_in(&sender, input) => return Ok(ExecOutcome::Detached),
             () = pass_on(&client, signals) => unreachable!("it waits for more"),
         };
         // The owner waits for this client to go.
@@ -60,17 +66,44 @@ async fn ended_before(dir: &VmDir, output: Option<mpsc::Sender<Output>>) -> Resu
     Ok(ExecOutcome::Exited(ended.code))
 }
 
-/// Sends what is typed; ends when the container is left alone.
-async fn type_in(sender: &Sender, input: Option<mpsc::Receiver<Input>>) {
-    let Some(mut input) = input else { return std::future::pending().await };
+/// Sends what is typed; ends when the container is left alone, and has what was typed before that.
+async fn type_in(sender: &Sender, input: Option<mpsc::Receiver<Input>>, patience: Duration) {
+    let Some(input) = input else { return std::future::pending().await };
+    let (to, pieces) = mpsc::channel(CHANNEL_DEPTH);
+    tokio::select! {
+        () = put_all(sender, pieces) => {}
+        () = leave(input, to, patience) => {}
+    }
+}
+
+/// Sends piece after piece. The last word of who leaves comes behind all that was typed before: that the owner ends the
+/// stream for it means that the container has that.
+async fn put_all(sender: &Sender, mut pieces: mpsc::Receiver<Input>) {
+    while let Some(piece) = pieces.recv().await {
+        let leaves = piece == Input::Detach;
+        // Where it fails, the other direction tells why.
+        let sent = put(sender, piece).await;
+        if leaves {
+            return if sent.is_ok() {
+                sender.closed().await
+            };
+        }
+    }
+    std::future::pending().await
+}
+
+/// Looks for the last word while what was typed before may be waiting; ends when that has waited long enough.
+async fn leave(mut input: mpsc::Receiver<Input>, to: mpsc::Sender<Input>, patience: Duration) {
     while let Some(piece) = input.recv().await {
         if piece == Input::Detach {
+            let _sent = tokio::join!(to.send(piece), tokio::time::sleep(patience));
             return;
         }
-        // The other direction tells why.
-        let _sent = put(sender, piece).await;
+        if to.send(piece).await.is_err() {
+            break;
+        }
     }
-    let _sent = put(sender, Input::End).await;
+    let _sent = to.send(Input::End).await;
     std::future::pending().await
 }
 
@@ -83,4 +116,77 @@ async fn pass_on(client: &Client, mut signals: mpsc::Receiver<Signal>) {
         }
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::Console;
+    use bytes::Bytes;
+    use fcvm_link::{Incoming, Receiver, Role, Session};
+    use std::sync::Arc;
+
+    const TYPIST: Streams = Streams { stdin: true, stdout: true, stderr: true };
+
+    fn session() -> ((Session, Incoming), (Session, Incoming)) {
+        let (near, far) = tokio::io::duplex(4 << 10);
+        let end = |transport, role| {
+            let (reader, writer) = tokio::io::split(transport);
+            let (session, incoming, driver) = fcvm_link::start(reader, writer, role);
+            tokio::spawn(driver.run());
+            (session, incoming)
+        };
+        (end(near, Role::Host), end(far, Role::Guest))
+    }
+
+    /// A client's stream to an owner whose console is at a container; what the container is given comes by the receiver.
+    async fn seated() -> (Stream, Receiver, impl Sized) {
+        let ((client, _), (owner, mut clients)) = session();
+        let ((to_guest, _), (guest, mut requests)) = session();
+        let (container, from_container) = to_guest.open(&"start").unwrap().split();
+        let (guests, given) = requests.accept().await.unwrap().stream.split();
+        let console = Console::default();
+        console.connect(Arc::new(container));
+        let stream = client.open(&"attach").unwrap();
+        let opened = clients.accept().await.unwrap();
+        let served = console.clone();
+        tokio::spawn(async move { served.serve(opened.stream, TYPIST).await });
+        let kept = (client, owner, to_guest, guest, from_container, guests, console, clients, requests);
+        (stream, given, kept)
+    }
+
+    fn typed(pieces: &[Input]) -> mpsc::Receiver<Input> {
+        let (sender, input) = mpsc::channel(CHANNEL_DEPTH);
+        for piece in pieces {
+            sender.try_send(piece.clone()).unwrap();
+        }
+        // A terminal is there for ever.
+        std::mem::forget(sender);
+        input
+    }
+
+    #[tokio::test]
+    async fn what_was_typed_before_leaving_reaches_the_container() {
+        let (stream, mut given, _kept) = seated().await;
+        let (sender, receiver) = stream.split();
+        let text = Bytes::from(vec![b'x'; 60_000]);
+        let input = typed(&[Input::Bytes(text.clone()), Input::Bytes("end".into()), Input::Detach]);
+        type_in(&sender, Some(input), Duration::from_secs(3600)).await;
+        drop((sender, receiver));
+        let mut all = Vec::new();
+        while all.len() < text.len() + 3 {
+            all.extend_from_slice(&given.recv().await.unwrap().unwrap().bytes);
+        }
+        assert!(all.ends_with(b"xend"));
+    }
+
+    #[tokio::test]
+    async fn a_container_that_reads_nothing_holds_up_nobody_for_ever() {
+        let (stream, _given, _kept) = seated().await;
+        let (sender, _receiver) = stream.split();
+        // More than all windows on the way hold.
+        let mut pieces = vec![Input::Bytes(vec![0; 200_000].into()); CHANNEL_DEPTH - 1];
+        pieces.push(Input::Detach);
+        type_in(&sender, Some(typed(&pieces)), Duration::from_millis(1)).await;
+    }
 }

@@ -1,10 +1,12 @@
 //! `commit`: an image of what a container has made of its files. It has one layer, all of them.
 
 use crate::{Engine, Error};
-use fcvm_image::{Image, PullPolicy};
+use fcvm_image::{ArchiveFormat, Image, PullPolicy};
 use fcvm_store::VmRecord;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+
+const INSTRUCTIONS: &str = "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR";
 
 /// What is to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,8 +19,32 @@ pub struct CommitRequest {
     pub message: Option<String>,
     /// Changes of what is said about the image, as lines of a Containerfile.
     pub changes: Vec<String>,
+    /// Whether what is mounted in the container becomes a volume of the image.
+    pub volumes: Volumes,
+    /// What the container does meanwhile.
+    pub meanwhile: Meanwhile,
     /// When, as RFC 3339.
     pub created: String,
+}
+
+/// Whether the container's volumes become the image's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Volumes {
+    /// Only those that the image had already.
+    #[default]
+    Images,
+    /// The container's as well.
+    Included,
+}
+
+/// What the container does while its files are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// It goes on.
+    #[default]
+    Runs,
+    /// It stands still.
+    Stands,
 }
 
 /// Where it goes.
@@ -42,21 +68,23 @@ impl Engine {
         let images = self.images().store().list()?;
         let base = images.into_iter().find(|image| Some(&image.digest) == record.image_digest.as_ref());
         let base = base.ok_or_else(|| Error::ImageGone(record.spec.image.clone()))?;
-        let mut config = serde_json::to_value(&base.config).map_err(|error| Error::Refused(error.to_string()))?;
+        // As it came: a health check is no part of OCI's configuration, but of Docker's.
+        let config = self.images().store().configuration(&base)?;
+        let mut config = serde_json::from_str(&config).map_err(|error| Error::Refused(error.to_string()))?;
         describe(&mut config, &record, request);
         for change in &request.changes {
             apply(&mut config["config"], change).map_err(|reason| Error::Change { change: change.clone(), reason })?;
         }
-        let bundle = self.images().bundle()?;
-        let layer = bundle.add(self.pack_root(&request.vm, bundle.layer()?).await?)?;
+        let mut bundle = self.images().bundle()?;
+        let layer = bundle.add(self.pack_root(&request.vm, request.meanwhile, bundle.layer()?).await?)?;
         match target {
             CommitTarget::Store(name) => {
-                bundle.describe(config, layer, None)?;
+                bundle.describe(config, layer, &[])?;
                 Ok(Some(self.images().adopt(&bundle, name.as_deref(), &self.pull_options(PullPolicy::Never))?))
             }
             CommitTarget::OciArchive { file, tag } => {
-                bundle.describe(config, layer, tag.as_deref())?;
-                bundle.write_archive(&file)?;
+                bundle.describe(config, layer, tag.as_slice())?;
+                bundle.write_file(ArchiveFormat::Oci, &file)?;
                 Ok(None)
             }
         }
@@ -77,15 +105,16 @@ fn describe(config: &mut Value, record: &VmRecord, request: &CommitRequest) {
     lines.iter_mut().for_each(|line| line["empty_layer"] = json!(true));
     lines.push(history);
     config["history"] = json!(lines);
-    let said = &mut config["config"];
-    if said.is_null() {
-        *said = json!({});
-    }
+    let said = object(config, "config");
     for variable in &container.env {
         set_variable(said, variable);
     }
     for (name, value) in &container.labels {
-        said["Labels"][name] = json!(value);
+        object(said, "Labels")[name] = json!(value);
+    }
+    if request.volumes == Volumes::Included {
+        let targets = container.volumes.iter().map(|volume| &volume.target);
+        targets.for_each(|target| object(said, "Volumes")[target] = json!({}));
     }
     if let Some(entrypoint) = &container.entrypoint {
         said["Entrypoint"] = json!(entrypoint);
@@ -98,6 +127,15 @@ fn describe(config: &mut Value, record: &VmRecord, request: &CommitRequest) {
             said[key] = json!(value);
         }
     }
+}
+
+/// A field that is an object, or becomes one.
+fn object<'v>(of: &'v mut Value, name: &str) -> &'v mut Value {
+    let field = &mut of[name];
+    if !field.is_object() {
+        *field = json!({});
+    }
+    field
 }
 
 fn set_variable(said: &mut Value, variable: &str) {
@@ -119,17 +157,25 @@ fn apply(said: &mut Value, change: &str) -> Result<(), String> {
         "ENV" => set_variable(said, &pair(value).join("=")),
         "LABEL" => {
             let [name, value] = pair(value);
-            said["Labels"][name] = json!(value);
+            object(said, "Labels")[name] = json!(value);
         }
         "EXPOSE" => {
             let port = if value.contains('/') { value.to_owned() } else { format!("{value}/tcp") };
-            said["ExposedPorts"][port] = json!({});
+            object(said, "ExposedPorts")[port] = json!({});
         }
-        "VOLUME" => said["Volumes"][value] = json!({}),
+        "ONBUILD" => {
+            let mut lines = said["OnBuild"].as_array().cloned().unwrap_or_default();
+            lines.push(json!(value));
+            said["OnBuild"] = json!(lines);
+        }
+        "VOLUME" => {
+            let several = serde_json::from_str::<Vec<String>>(value).unwrap_or_else(|_| vec![value.to_owned()]);
+            several.into_iter().for_each(|volume| object(said, "Volumes")[volume] = json!({}));
+        }
         "USER" => said["User"] = json!(value),
         "WORKDIR" => said["WorkingDir"] = json!(value),
         "STOPSIGNAL" => said["StopSignal"] = json!(value),
-        _ => return Err("there are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR".to_owned()),
+        _ => return Err(format!("there are {INSTRUCTIONS}")),
     }
     Ok(())
 }
@@ -152,7 +198,8 @@ mod tests {
 
     #[test]
     fn changes_are_those_of_a_containerfile() {
-        let mut said = json!({ "Env": ["PATH=/bin", "A=1"], "Cmd": ["sh"] });
+        // An image may say anything, also what is no object where one belongs.
+        let mut said = json!({ "Env": ["PATH=/bin", "A=1"], "Cmd": ["sh"], "Labels": null, "Volumes": ["/old"] });
         for change in [
             "CMD=[\"a\", \"b c\"]",
             "ENTRYPOINT run me",
@@ -161,6 +208,8 @@ mod tests {
             "LABEL x=\"y z\"",
             "EXPOSE 80",
             "VOLUME /data",
+            "VOLUME [\"/a\", \"/b c\"]",
+            "ONBUILD RUN x",
             "USER alice",
             "WORKDIR /srv",
             "STOPSIGNAL SIGINT",
@@ -169,7 +218,7 @@ mod tests {
         }
         let expected = json!({
             "Env": ["PATH=/bin", "A=2", "B=3"], "Cmd": ["a", "b c"], "Entrypoint": ["/bin/sh", "-c", "run me"],
-            "Labels": { "x": "y z" }, "ExposedPorts": { "80/tcp": {} }, "Volumes": { "/data": {} }, "User": "alice",
+            "Labels": { "x": "y z" }, "ExposedPorts": { "80/tcp": {} }, "Volumes": { "/a": {}, "/b c": {}, "/data": {} }, "User": "alice", "OnBuild": ["RUN x"],
             "WorkingDir": "/srv", "StopSignal": "SIGINT",
         });
         assert_eq!(said, expected);

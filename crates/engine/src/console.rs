@@ -136,7 +136,7 @@ impl Console {
         }
     }
 
-    /// Takes what a client types, until it is gone.
+    /// Takes what a client types, until it is gone or says that it goes: the container has then what came before.
     async fn hear(&self, mut receiver: Receiver, streams: Streams) {
         loop {
             let item = match receiver.recv().await {
@@ -145,12 +145,16 @@ impl Console {
                 Ok(None) => std::future::pending().await,
                 Err(_) => return,
             };
+            let message = (item.lane == Lane::Message).then(|| item.message::<ProcessMessage>().ok()).flatten();
+            if matches!(message, Some(ProcessMessage::Detach)) {
+                return;
+            }
             // None runs yet, or any more.
             let Some(container) = self.0.container.borrow().clone() else { continue };
             // That the container ends or is replaced meanwhile is no fault of the client's.
             let _sent = match item.lane {
                 Lane::Data if streams.stdin => container.send(Lane::Data, item.bytes).await,
-                Lane::Message => pass_on(&container, item.message().ok(), streams).await,
+                Lane::Message => pass_on(&container, message, streams).await,
                 Lane::Data | Lane::Error => Ok(()),
             };
         }

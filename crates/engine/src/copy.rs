@@ -6,6 +6,7 @@
 mod streams;
 
 use self::streams::{Packed, Unpacking, first, joined, pass_on, write_out};
+use crate::commit::Meanwhile;
 use crate::keeper::Keepers;
 use crate::{Engine, Error};
 use fcvm_archive::{Coming, Conflict, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust, Writing};
@@ -157,15 +158,21 @@ impl Engine {
 
     /// Writes all files of a VM's container, without what is mounted over them, as a tar stream.
     pub async fn export(&self, vm: &str, to: Box<dyn Write + Send>) -> Result<(), Error> {
-        self.pack_root(vm, to).await.map(drop)
+        self.pack_root(vm, Meanwhile::Runs, to).await.map(drop)
     }
 
     /// Writes the same into a writer that is given back.
-    pub(crate) async fn pack_root<W: Write + Send + 'static>(&self, vm: &str, to: W) -> Result<W, Error> {
-        let from = VmPath { vm: vm.to_owned(), path: "/".to_owned() };
+    pub(crate) async fn pack_root<W: Write + Send + 'static>(
+        &self,
+        vm: &str,
+        meanwhile: Meanwhile,
+        to: W,
+    ) -> Result<W, Error> {
         let keepers = Keepers::of(self, &[vm]).await?;
+        let still = meanwhile == Meanwhile::Stands;
+        let request = Pack { path: "/".to_owned(), name: String::new(), tree: Tree::Root, holes: false, still };
         let packed = async {
-            let packed = self.pack_tree(&from, &keepers, Tree::Root, ("", Holes::Filled)).await?;
+            let packed = Packed::begin(keepers.keeper(self, vm)?.pack(request)?).await?;
             write_out(packed, to).await
         };
         let packed = packed.await;
@@ -240,7 +247,8 @@ impl Engine {
         tree: Tree,
         (name, holes): (&str, Holes),
     ) -> Result<Packed, Error> {
-        let request = Pack { path: from.path.clone(), name: name.to_owned(), tree, holes: holes == Holes::Told };
+        let holes = holes == Holes::Told;
+        let request = Pack { path: from.path.clone(), name: name.to_owned(), tree, holes, still: false };
         Packed::begin(keepers.keeper(self, &from.vm)?.pack(request)?).await
     }
 

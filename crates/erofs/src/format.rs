@@ -19,12 +19,12 @@ const BLOCK_BITS: u8 = 12;
 /// `SB_CHKSUM | MTIME`
 const FEATURE_COMPAT: u32 = 3;
 /// The header of a node's extended attributes.
-const XATTR_HEADER: usize = 12;
+pub(crate) const XATTR_HEADER: usize = 12;
 /// The inode counts its attributes' size in words of 4 bytes with a u16.
 const XATTR_MAX: usize = XATTR_HEADER + 4 * (u16::MAX as usize - 1);
 
 /// Name prefixes that the format abbreviates; other names cannot be held.
-const XATTR_PREFIXES: [(&[u8], u8); 5] = [
+pub(crate) const XATTR_PREFIXES: [(&[u8], u8); 5] = [
     (b"user.", 1),
     (b"system.posix_acl_access", 2),
     (b"system.posix_acl_default", 3),

@@ -1,4 +1,4 @@
-//! Writes read-only file system images (EROFS, uncompressed) without root and in bounded memory, and finds names in them.
+//! Writes read-only file system images (EROFS, uncompressed) without root and in bounded memory, and reads them back.
 //!
 //! ```text
 //! block 0      1..                     meta_blkaddr..
@@ -23,10 +23,12 @@ mod format;
 mod layout;
 mod reader;
 mod tree;
+mod walk;
 mod writer;
 
 pub use reader::{Found, Reader};
 pub use tree::{Age, Attributes, Kind, NodeId, Timestamp};
+pub use walk::{Contents, Item, Walk};
 pub use writer::{Content, Summary, Writer};
 
 use std::io;

@@ -1,26 +1,38 @@
-//! An image in the making that did not come from anywhere: one layer and what is said about it, as an OCI layout aside.
+//! Images in the making that did not come from anywhere, or that go somewhere: of one layer each, as an OCI layout aside.
 //!
-//! It becomes an image here ([`Images::adopt`]) or an archive that other tools load ([`Bundle::write_archive`]).
+//! One becomes an image here ([`Images::adopt`]); all become an archive that other tools load ([`Bundle::write`]).
+
+mod archive;
+
+pub use archive::ArchiveFormat;
 
 use crate::store::Scratch;
 use crate::transport::{OciLayout, Resolved};
 use crate::{Digest, Error, Image, Images, PullOptions, Silent};
-use fcvm_archive::{Holes, Packable, Root};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// An image in the making. Dropped it leaves nothing.
+/// Images in the making. Dropped it leaves nothing.
 #[derive(Debug)]
 pub struct Bundle {
     scratch: Scratch,
+    images: Vec<Bundled>,
+}
+
+/// An image of a bundle: its parts, by digest and size.
+#[derive(Debug)]
+struct Bundled {
+    config: (Digest, usize),
+    layer: Layer,
+    manifest: (Digest, usize),
+    names: Vec<String>,
 }
 
 /// The layer while it is written: a plain tar stream.
@@ -34,14 +46,14 @@ pub struct LayerWriter {
 /// A layer that is whole.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer {
-    digest: Digest,
+    pub(crate) digest: Digest,
     size: u64,
 }
 
 impl Images {
-    /// Begins an image.
+    /// Begins a bundle.
     pub fn bundle(&self) -> Result<Bundle, Error> {
-        let bundle = Bundle { scratch: self.store().scratch()? };
+        let bundle = Bundle { scratch: self.store().scratch()?, images: Vec::new() };
         let blobs = bundle.blobs();
         fs::create_dir_all(&blobs).map_err(Error::file("create directory", &blobs))?;
         Ok(bundle)
@@ -57,13 +69,14 @@ impl Images {
     }
 }
 
-fn whole_name(name: &str) -> Result<String, Error> {
+/// The whole name that an image of this machine has by this one.
+pub fn whole_name(name: &str) -> Result<String, Error> {
     let reason = "it is no name of an image".to_owned();
     Resolved::local_names(name).pop().ok_or(Error::Reference { text: name.to_owned(), reason })
 }
 
 impl Bundle {
-    /// Begins its layer.
+    /// Begins a layer.
     pub fn layer(&self) -> Result<LayerWriter, Error> {
         let path = self.unfinished();
         let file = File::options().write(true).create_new(true).open(&path).map_err(Error::file("create", &path))?;
@@ -80,46 +93,34 @@ impl Bundle {
         Ok(Layer { digest, size })
     }
 
-    /// Says what the image is: a configuration without `rootfs`. A name is for archives.
-    pub fn describe(&self, mut config: Value, layer: Layer, name: Option<&str>) -> Result<(), Error> {
+    /// Says what an image of this layer is: a configuration without `rootfs`. Names are for archives.
+    pub fn describe(&mut self, mut config: Value, layer: Layer, names: &[String]) -> Result<(), Error> {
         config["rootfs"] = json!({ "type": "layers", "diff_ids": [layer.digest.to_string()] });
-        let (config, config_size) = self.blob(&config)?;
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": { "mediaType": CONFIG, "digest": config.to_string(), "size": config_size },
-            "layers": [{ "mediaType": LAYER, "digest": layer.digest.to_string(), "size": layer.size }],
-        });
-        let (manifest, manifest_size) = self.blob(&manifest)?;
-        let mut entry = json!({ "mediaType": MANIFEST, "digest": manifest.to_string(), "size": manifest_size });
-        if let Some(name) = name {
-            entry["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
+        self.describe_as(config.to_string().as_bytes(), layer, names)
+    }
+
+    /// The same with a whole configuration. The same image again is only given more names.
+    pub(crate) fn describe_as(&mut self, config: &[u8], layer: Layer, names: &[String]) -> Result<(), Error> {
+        let config = self.blob(config)?;
+        match self.images.iter_mut().find(|known| known.config == config) {
+            Some(known) => known.names.extend_from_slice(names),
+            None => {
+                let manifest = self.blob(manifest(config, layer).to_string().as_bytes())?;
+                self.images.push(Bundled { config, layer, manifest, names: names.to_vec() });
+            }
         }
-        self.write("index.json", &json!({ "schemaVersion": 2, "manifests": [entry] }))?;
-        self.write("oci-layout", &json!({ "imageLayoutVersion": "1.0.0" }))
+        self.note("index.json", &index(&self.images))?;
+        self.note("oci-layout", &json!({ "imageLayoutVersion": "1.0.0" }))
     }
 
-    /// Writes it as an `oci-archive:`. Blocks.
-    pub fn write_archive(&self, path: &Path) -> Result<(), Error> {
-        let file = File::create(path).map_err(Error::file("create", path))?;
-        let root = Root::open(self.scratch.path()).map_err(io::Error::from);
-        let root = root.map_err(Error::file("open", self.scratch.path()))?;
-        let packed = Packable::find(&root, Path::new("."))?.pack(OsStr::new(""), Holes::Filled, file);
-        packed.map(drop).map_err(|error| match error {
-            fcvm_archive::Error::Write(source) => Error::of_io("write", path, source),
-            other => other.into(),
-        })
-    }
-
-    fn blob(&self, value: &Value) -> Result<(Digest, usize), Error> {
-        let text = value.to_string();
-        let digest = Digest::of(text.as_bytes());
+    fn blob(&self, bytes: &[u8]) -> Result<(Digest, usize), Error> {
+        let digest = Digest::of(bytes);
         let path = self.blobs().join(digest.hex());
-        fs::write(&path, &text).map_err(Error::file("write", &path))?;
-        Ok((digest, text.len()))
+        fs::write(&path, bytes).map_err(Error::file("write", &path))?;
+        Ok((digest, bytes.len()))
     }
 
-    fn write(&self, name: &str, value: &Value) -> Result<(), Error> {
+    fn note(&self, name: &str, value: &Value) -> Result<(), Error> {
         let path = self.scratch.path().join(name);
         fs::write(&path, value.to_string()).map_err(Error::file("write", &path))
     }
@@ -131,6 +132,32 @@ impl Bundle {
     fn unfinished(&self) -> PathBuf {
         self.scratch.path().join("layer")
     }
+}
+
+fn manifest((config, size): (Digest, usize), layer: Layer) -> Value {
+    json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": { "mediaType": CONFIG, "digest": config.to_string(), "size": size },
+        "layers": [{ "mediaType": LAYER, "digest": layer.digest.to_string(), "size": layer.size }],
+    })
+}
+
+/// Every name has an entry, and an image without one as well.
+fn index(images: &[Bundled]) -> Value {
+    let mut entries = Vec::new();
+    for Bundled { manifest: (digest, size), names, .. } in images {
+        let entry = json!({ "mediaType": MANIFEST, "digest": digest.to_string(), "size": size });
+        if names.is_empty() {
+            entries.push(entry.clone());
+        }
+        entries.extend(names.iter().map(|name| {
+            let mut entry = entry.clone();
+            entry["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
+            entry
+        }));
+    }
+    json!({ "schemaVersion": 2, "manifests": entries })
 }
 
 impl Write for LayerWriter {

@@ -82,7 +82,7 @@ impl Images {
         Ok(image)
     }
 
-    /// Loads every image of an OCI or docker archive (`fcvm load`). Blocks.
+    /// Loads every image of an OCI or docker archive (`fcvm load`), each returned with the names that it has there. Blocks.
     pub fn load(
         &self,
         archive: Archive<'_>,
@@ -94,7 +94,7 @@ impl Images {
             Archive::File(path) if path.is_dir() => {
                 let layout = OciLayout::new(path);
                 let resolved = layout.resolve(None, &options.platform)?;
-                return Ok(vec![self.make(&layout, &resolved, (Origin::Local, options), progress)?]);
+                return Ok(vec![self.load_one(&layout, resolved, options, progress)?]);
             }
             Archive::File(path) => ArchiveFile::open(path, &spool, limit)?,
             Archive::Stream(stream) => ArchiveFile::spooled(stream, "stdin".into(), &spool, limit)?,
@@ -103,15 +103,26 @@ impl Images {
         if archive.has(DockerArchive::MANIFEST) {
             let (archive, all) = DockerArchive::resolve_all(archive)?;
             for resolved in all {
-                images.push(self.make(&archive, &resolved, (Origin::Local, options), progress)?);
+                images.push(self.load_one(&archive, resolved, options, progress)?);
             }
         } else {
             let archive = OciArchive(archive);
             for resolved in archive.resolve_all(&options.platform)? {
-                images.push(self.make(&archive, &resolved, (Origin::Local, options), progress)?);
+                images.push(self.load_one(&archive, resolved, options, progress)?);
             }
         }
         Ok(images)
+    }
+
+    fn load_one(
+        &self,
+        transport: &dyn Transport,
+        resolved: Resolved,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
+        let image = self.make_local(transport, &resolved, options, progress)?;
+        Ok(Image { names: resolved.names, ..image })
     }
 
     /// Makes a disk of a directory (`--rootfs`); `key` is its identity: the same key gives the same disk again. Blocks.

@@ -28,10 +28,11 @@ mod options;
 mod progress;
 pub mod reference;
 mod registries;
+mod save;
 mod store;
 mod transport;
 
-pub use bundle::{Bundle, Layer, LayerWriter};
+pub use bundle::{ArchiveFormat, Bundle, Layer, LayerWriter, whole_name};
 pub use digest::{Digest, NotADigest};
 pub use directory::{directory_key, disk_of_directory};
 pub use error::Error;

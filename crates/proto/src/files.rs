@@ -15,6 +15,9 @@ pub struct Pack {
     /// Whether the stream may tell of holes; if not, they are zeros.
     #[serde(default)]
     pub holes: bool,
+    /// Whether the container's processes stand still until all is packed.
+    #[serde(default)]
+    pub still: bool,
 }
 
 /// One of the views of a container's files.

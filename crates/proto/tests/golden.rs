@@ -254,11 +254,11 @@ fn usage_answers(samples: &mut Samples) {
 }
 
 fn file_requests(samples: &mut Samples) {
-    let pack = Pack { path: "/etc/ssl/.".into(), name: ".".into(), tree: Tree::Root, holes: true };
+    let pack = Pack { path: "/etc/ssl/.".into(), name: ".".into(), tree: Tree::Root, holes: true, still: true };
     samples.is("pack", HostRequest::Pack(pack));
-    let view = Pack { path: "/".into(), name: String::new(), tree: Tree::View(3), holes: false };
+    let view = Pack { path: "/".into(), name: String::new(), tree: Tree::View(3), holes: false, still: false };
     samples.means("pack-view", HostRequest::Pack(view));
-    let least = Pack { path: "/x".into(), name: "x".into(), tree: Tree::Container, holes: false };
+    let least = Pack { path: "/x".into(), name: "x".into(), tree: Tree::Container, holes: false, still: false };
     samples.means("pack-least", HostRequest::Pack(least));
     let unpack = |coming, owner, overwrite| Unpack { path: "/srv/".into(), coming, owner, overwrite };
     samples.is("unpack", HostRequest::Unpack(unpack(Coming::File("x".into()), Ownership::Told, true)));

@@ -14,7 +14,7 @@ pub(crate) struct CopyArgs {
     /// Let a directory take the place of a file, and a file that of a directory
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// VM:PATH, a path here, or - for a tar stream, which may be gzip or zstd
+    /// VM:PATH, a path here, or - for a tar stream, which may be compressed: gzip, zstd, bzip2, xz
     pub(crate) source: String,
     /// The same
     #[arg(allow_hyphen_values = true)]

@@ -116,6 +116,9 @@ const PODMAN: &[(&str, &[&str])] = &[
     ("load", &[
         "-i, --input", "-q, --quiet",
     ]),
+    ("save", &[
+        "--compress", "--format", "-m, --multi-image-archive", "-o, --output", "-q, --quiet", "--uncompressed",
+    ]),
     ("rmi", &[
         "-a, --all", "-f, --force", "-i, --ignore", "--no-prune",
     ]),
@@ -172,6 +175,13 @@ const DIFFERENT: &[(&[&str], &str, &str)] = &[
     (&["rm"], "--volumes", "says nothing new: anonymous volumes are on a VM's disk, which goes with it"),
     (&["run"], "--volume", "also `fork`; a volume without a source is on the VM's disk; see volumes.md"),
     (&["volume create"], "--opt", "refused with a sentence: a volume is a directory of this host"),
+    (
+        &["commit"],
+        "--format",
+        "`oci` or `docker`, and the same image here: it is for either, and keeps its health check",
+    ),
+    (&["commit"], "--squash", "says nothing new: an image that is made here always has one layer"),
+    (&["save"], "--format", "not `docker-dir`; an image has one layer in what is saved, and so perhaps another id"),
     (&["images"], "--all", "says nothing new: no image is hidden"),
 ];
 

@@ -29,7 +29,7 @@ pub(crate) use mounts::map_from;
 pub(crate) use podman::{
     AttachArgs, ContainerVerb, EventsArgs, ExecArgs, FormatArgs, HealthcheckVerb, ImagesArgs, InspectArgs, InspectKind,
     KillArgs, ListArgs, LoadArgs, LogsArgs, PodmanVerb, PortArgs, PrepareArgs, PruneVmsArgs, PullArgs, RestartArgs,
-    RmArgs, RmiArgs, Sort, StartArgs, StopArgs, UpdateArgs, WaitArgs, WaitCondition, Which,
+    RmArgs, RmiArgs, SaveArgs, SaveFormat, Sort, StartArgs, StopArgs, UpdateArgs, WaitArgs, WaitCondition, Which,
 };
 pub(crate) use registry::{RegistryArgs, SourceArgs};
 pub(crate) use run::{Place, RunArgs, RunPlan, fresh};
@@ -41,7 +41,9 @@ pub(crate) use typed::Typed;
 pub(crate) use volume::{
     CreateVolumeArgs, InspectVolumesArgs, ListVolumesArgs, PruneVolumesArgs, RemoveVolumesArgs, ViewArgs, VolumeVerb,
 };
-pub(crate) use watch::{CommitArgs, DfArgs, ExportArgs, FileChangesArgs, PruneArgs, StatsArgs, SystemVerb, TopArgs};
+pub(crate) use watch::{
+    CommitArgs, CommitFormat, DfArgs, ExportArgs, FileChangesArgs, PruneArgs, StatsArgs, SystemVerb, TopArgs,
+};
 
 use crate::error::Failure;
 use clap::{Args, CommandFactory, Parser, Subcommand};

@@ -40,6 +40,7 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
     (&["wait", "logs", "inspect", "port"], &["-l", "--latest"], "name the VM, for example $(fcvm ps -lq)"),
     (&["ps"], &["-p", "--pod"], "pods are not there yet"),
     (&["ps", "ls", "inspect"], &["-s", "--size"], "the disk of a VM is a file; du tells its size"),
+    (&["save"], &["--compress", "--uncompressed"], "layers are written as they are, without compression"),
     (&[], &["--log-level"], "set FCVM_LOG, for example FCVM_LOG=debug"),
     (&[], &["--root", "--runroot"], "use --data-dir"),
 ];
@@ -51,7 +52,7 @@ const RUNNING: &[&str] = &["run", "exec"];
 const COMMANDS: &[(&[&str], &str)] = &[
     (&["init"], "a VM boots with its container; use start"),
     (
-        &["build", "push", "save", "import", "tag", "untag", "manifest", "history"],
+        &["build", "push", "import", "tag", "untag", "manifest", "history"],
         "images are only run here; make them with podman or buildah, and run them as containers-storage:NAME",
     ),
     (&["image"], "use the verb alone, for example images or rmi"),

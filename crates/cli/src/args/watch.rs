@@ -64,15 +64,27 @@ pub(crate) struct CommitArgs {
     /// Who made it
     #[arg(short, long)]
     pub(crate) author: Option<String>,
-    /// Change what is said about the image: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR
+    /// Change what is said about the image: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub(crate) change: Vec<String>,
-    /// What it is
-    #[arg(short, long)]
-    pub(crate) message: Option<String>,
+    /// For whom: an image here is for either
+    #[arg(short, long, value_name = "FORMAT", default_value = "oci")]
+    pub(crate) format: CommitFormat,
     /// Write the id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
+    /// What is mounted in the container is a volume of the image
+    #[arg(long)]
+    pub(crate) include_volumes: bool,
+    /// What it is
+    #[arg(short, long)]
+    pub(crate) message: Option<String>,
+    /// The container's processes stand still meanwhile
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub(crate) pause: bool,
+    /// One layer: there is never another
+    #[arg(short, long)]
+    pub(crate) squash: bool,
     /// No progress: there is none
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -80,6 +92,15 @@ pub(crate) struct CommitArgs {
     pub(crate) name: String,
     /// The image's name, or oci-archive:FILE[:NAME] for a file that other tools load
     pub(crate) image: Option<String>,
+}
+
+/// What a committed image is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CommitFormat {
+    /// All that run images
+    Oci,
+    /// Docker, whose images know of health checks
+    Docker,
 }
 
 /// `system`.

@@ -1,11 +1,11 @@
 //! `commit`: an image of a container's files.
 
 use super::block_on;
-use crate::args::CommitArgs;
+use crate::args::{CommitArgs, CommitFormat};
 use crate::error::Failure;
 use crate::settings;
 use crate::ui::{self, time};
-use fcvm_engine::commit::{CommitRequest, CommitTarget};
+use fcvm_engine::commit::{CommitRequest, CommitTarget, Meanwhile, Volumes};
 use std::path::Path;
 
 const ARCHIVE: &str = "oci-archive:";
@@ -14,6 +14,9 @@ const ARCHIVE: &str = "oci-archive:";
 pub(super) fn commit(args: CommitArgs, data_dir: &Path) -> Result<(), Failure> {
     let engine = settings::engine(data_dir)?;
     let target = match args.image.as_deref() {
+        Some(text) if text.starts_with(ARCHIVE) && args.format != CommitFormat::Oci => {
+            return Err(Failure::new("an oci-archive: has OCI's format; save writes Docker's"));
+        }
         Some(text) if text.starts_with(ARCHIVE) => archive(&text[ARCHIVE.len()..]),
         name => CommitTarget::Store(name.map(str::to_owned)),
     };
@@ -22,6 +25,8 @@ pub(super) fn commit(args: CommitArgs, data_dir: &Path) -> Result<(), Failure> {
         author: args.author,
         message: args.message,
         changes: args.change,
+        volumes: if args.include_volumes { Volumes::Included } else { Volumes::Images },
+        meanwhile: if args.pause { Meanwhile::Stands } else { Meanwhile::Runs },
         created: time::rfc3339(time::now_ns()),
     };
     let image = block_on(engine.commit(&request, target))??;

@@ -12,6 +12,7 @@ use fcvm_image::{Archive, Credentials, Image, PullPolicy};
 use fcvm_spec::VmId;
 use fcvm_store::VmRecord;
 use serde_json::{Value, json};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -154,6 +155,9 @@ fn credentials(text: &str) -> Result<Credentials, Failure> {
 }
 
 pub(super) fn load(args: &LoadArgs, data_dir: &Path) -> Result<(), Failure> {
+    if args.input.is_none() && std::io::stdin().is_terminal() {
+        return Err(Failure::new("standard input is a terminal; name the archive with --input, or redirect it"));
+    }
     let engine = settings::engine(data_dir)?;
     let display = Display::new(if args.quiet { Show::Nothing } else { Show::Progress });
     let options = engine.pull_options(PullPolicy::Never);
@@ -163,7 +167,7 @@ pub(super) fn load(args: &LoadArgs, data_dir: &Path) -> Result<(), Failure> {
     };
     for image in images {
         let names = if image.names.is_empty() { vec![image.digest.clone()] } else { image.names };
-        ui::say(&format!("Loaded image: {}", names.join(", ")));
+        names.iter().for_each(|name| ui::say(&format!("Loaded image: {name}")));
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod metadata;
 mod owner;
 mod papers;
 mod run;
+mod save;
 mod setup;
 mod snapshot;
 mod stats;
@@ -99,6 +100,7 @@ fn podman(verb: PodmanVerb, flag: Option<PathBuf>) -> Result<ExitCode, Failure> 
         PodmanVerb::Images(args) => done(image::images(&args, data_dir)),
         PodmanVerb::Pull(args) => done(image::pull(&args, data_dir)),
         PodmanVerb::Load(args) => done(image::load(&args, data_dir)),
+        PodmanVerb::Save(args) => done(save::save(&args, data_dir)),
         PodmanVerb::Rmi(args) => image::rmi(args, data_dir),
         PodmanVerb::Version(args) => done(about::version(&args)),
         PodmanVerb::Info(args) => done(about::info(&args, data_dir)),

@@ -1,7 +1,7 @@
 //! Layers: tar archives that are merged, one onto the other, into one tree of files.
 //!
 //! ```text
-//! blob ─► compression (gzip, zstd, plain) ─► the archive room (headers, pax, sparse) ─► merge (whiteouts, links…) ─► erofs::Writer
+//! blob ─► compression (gzip, zstd, bzip2, xz, plain) ─► the archive room (headers, pax, sparse) ─► merge (whiteouts, links…) ─► erofs::Writer
 //! ```
 //! Everything is one stream: a layer is never unpacked onto the host, and memory holds names and attributes only. Every
 //! archive is hostile until shown otherwise; what it may cost is in [`Limits`].

@@ -81,12 +81,25 @@ impl ImageStore {
 
     /// Returns the image with this name, id, or unambiguous beginning of an id.
     pub fn lookup(&self, name: &str) -> Result<Image, Error> {
+        self.find(name).map(|(image, _)| image)
+    }
+
+    /// Returns the same, and the whole name if it was one by which the image was found.
+    pub fn find(&self, name: &str) -> Result<(Image, Option<String>), Error> {
         let names = self.names.read()?;
-        let found = match names.resolve(name) {
-            Some((_, meaning)) => self.image(&meaning.image)?,
-            None => self.by_id(name)?,
+        let (found, whole) = match names.resolve(name) {
+            Some((whole, meaning)) => (self.image(&meaning.image)?, Some(whole.to_owned())),
+            None => (self.by_id(name)?, None),
         };
-        found.ok_or_else(|| Error::NotFound { reference: name.into(), reason: "it is not here".into() })
+        let missing = || Error::NotFound { reference: name.into(), reason: "it is not here".into() };
+        found.map(|image| (image, whole)).ok_or_else(missing)
+    }
+
+    /// Returns an image's configuration as it came, with what this program knows nothing of.
+    pub fn configuration(&self, image: &Image) -> Result<String, Error> {
+        let gone = || Error::NotFound { reference: image.digest.clone(), reason: "it was removed".into() };
+        let id: Digest = image.digest.parse().map_err(|_| gone())?;
+        Ok(ImageRecord::read(&self.image_dir(&id).join(RECORD))?.0.config)
     }
 
     /// Returns the image with this id, if it is here.

@@ -31,7 +31,10 @@ impl OciLayout {
         let entry = choose(&index(self, &reference)?, tag, &reference)?;
         let path = self.dir.to_string_lossy().to_lowercase();
         let mut resolved = resolve(self, &entry, platform, reference)?;
-        resolved.names = vec![local_name(path.trim_matches('/'), tag.unwrap_or("latest"))];
+        // `save` gives the whole name; a tag alone is one of the directory.
+        let whole = entry.ref_name().filter(|name| name.contains('/')).and_then(archive_name);
+        let named = || local_name(path.trim_matches('/'), tag.unwrap_or("latest"));
+        resolved.names = vec![whole.unwrap_or_else(named)];
         Ok(resolved)
     }
 }

@@ -59,6 +59,37 @@ pub(crate) struct LoadArgs {
     pub(crate) quiet: bool,
 }
 
+/// `save`.
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// What to write: a file that podman, docker and skopeo load, or a directory
+    #[arg(long, value_name = "FORMAT", default_value = "docker-archive")]
+    pub(crate) format: SaveFormat,
+    /// The file or the directory; standard output if none is named
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// All names are images, not further names of the first
+    #[arg(short, long)]
+    pub(crate) multi_image_archive: bool,
+    /// No progress: there is none
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The image, and further names that it is to have in the archive
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+}
+
+/// In what an image is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SaveFormat {
+    /// What `docker save` writes
+    DockerArchive,
+    /// An OCI layout in a file
+    OciArchive,
+    /// An OCI layout in a directory
+    OciDir,
+}
+
 /// `rmi`.
 #[derive(Debug, Args)]
 pub(crate) struct RmiArgs {

@@ -5,7 +5,7 @@ mod inside;
 mod life;
 mod seen;
 
-pub(crate) use images::{ImagesArgs, LoadArgs, PullArgs, RmiArgs};
+pub(crate) use images::{ImagesArgs, LoadArgs, PullArgs, RmiArgs, SaveArgs, SaveFormat};
 pub(crate) use inside::{AttachArgs, ExecArgs};
 pub(crate) use life::{
     KillArgs, PruneVmsArgs, RestartArgs, RmArgs, StartArgs, StopArgs, UpdateArgs, WaitArgs, WaitCondition, Which,
@@ -112,6 +112,8 @@ pub(crate) enum PodmanVerb {
     Pull(PullArgs),
     /// Load images from an archive
     Load(LoadArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
     /// Remove images
     Rmi(RmiArgs),
     /// Print the version

@@ -1,5 +1,6 @@
 pub(crate) mod fixture;
 mod local;
 mod registry;
+mod save;
 mod server;
 mod store;
