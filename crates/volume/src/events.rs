@@ -176,12 +176,15 @@ impl Watcher {
 
     /// Watches a directory that the guest knows, if it is there and there is room for it.
     fn watch(&self, volume: usize, number: u64) {
-        let opened = self.state().volumes.get(volume).and_then(|(follow, _)| follow.open(number));
+        let opened = {
+            let mut state = self.state();
+            if state.watches >= WATCHES_MAX {
+                return state.complain("the guest knows more directories than are watched");
+            }
+            state.volumes.get(volume).and_then(|(follow, _)| follow.open(number))
+        };
         let Some(opened) = opened else { return };
         let mut state = self.state();
-        if state.watches >= WATCHES_MAX {
-            return state.complain("the guest knows more directories than are watched");
-        }
         let mut wanted = WatchFlags::CREATE
             | WatchFlags::DELETE
             | WatchFlags::MOVED_FROM
@@ -329,3 +332,6 @@ impl Followed {
         Some(state.answer(self.volume).map(|(answer, _)| answer).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,13 +86,14 @@ impl Queue {
 
     fn rename(&mut self, mut event: Event) {
         let What::Moved { directory, name, .. } = &event.what else { return };
-        let (directory, name) = (*directory, name.clone());
+        let to: Place = (*directory, name[..].into());
         let mut changed = None;
         match self.pop(event.directory, &event.name) {
             // By that name it is not there any more; what is told of it is where it came to.
             Some(Event { what: What::Created(_), .. }) | None => {}
             Some(Event { what: What::Changed(changes), kind, .. }) => {
-                changed = Some(Event { directory, name, kind, what: What::Changed(changes) });
+                let name = to.1.to_vec();
+                changed = Some(Event { directory: to.0, name, kind, what: What::Changed(changes) });
             }
             Some(Event { directory, name, what: What::Moved { replaced, .. }, .. }) => {
                 let between = std::mem::replace(&mut event.name, name);
@@ -104,7 +105,13 @@ impl Queue {
             }
             Some(deleted) => self.append(deleted),
         }
-        self.append(event);
+        if (event.directory, &event.name[..]) == (to.0, &to.1[..]) {
+            // It has come back; what had its name meanwhile, or has it now, is another file.
+            let changes = Changes::CONTENT.and(Changes::ATTRIBUTES);
+            self.push(Event { what: What::Changed(changes), ..event });
+        } else {
+            self.append(event);
+        }
         changed.into_iter().for_each(|changed| self.append(changed));
     }
 
@@ -233,6 +240,10 @@ mod tests {
         assert_eq!(told(&[rename("a", "b", 0), rename("b", "c", 5)]), [rename("a", "c", 5)]);
         assert_eq!(told(&[rename("a", "b", 4), rename("b", "c", 0)]), [delete("b", 4), rename("a", "c", 0)]);
         assert_eq!(told(&[rename("a", "b", 5), delete("b", 0)]), [delete("b", 5), delete("a", 0)]);
+        // There and back, as when two files change places.
+        let both = Changes::CONTENT.and(Changes::ATTRIBUTES);
+        let back = event("a", What::Changed(both));
+        assert_eq!(told(&[rename("a", "b", 4), rename("b", "a", 0)]), [delete("b", 4), back]);
         // The name is another file's meanwhile.
         let events = [rename("a", "b", 0), create("a"), write("a"), delete("a", 0)];
         assert_eq!(told(&events), [rename("a", "b", 0)]);
