@@ -98,9 +98,7 @@ impl Watcher {
     ) -> io::Result<Followed> {
         let root = rustix::fs::open(Path::new(root), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let mut follow = Follow::new(root)?;
-        for (node, count, place) in tables.into_iter().flat_map(Tables::known) {
-            follow.known.remember(node, count, place);
-        }
+        follow.known.remember(tables.into_iter().flat_map(Tables::known));
         let numbers = follow.known.numbers();
         let volume = {
             let mut state = self.state();

@@ -107,7 +107,7 @@ impl Tables {
     }
 
     /// All files but the root: their numbers, how often the guest was told of them, and where they are if that is known.
-    pub(crate) fn known(&self) -> impl Iterator<Item = (u64, u64, Option<(u64, &[u8])>)> {
+    pub(crate) fn known(&self) -> impl Iterator<Item = (u64, u64, Option<(u64, &[u8])>)> + Clone {
         let (Self::V1(files) | Self::V2(files, _)) = self;
         files.inodes.iter().filter(|inode| inode.location != Location::Root).map(|inode| {
             let place = match &inode.location {

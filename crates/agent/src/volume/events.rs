@@ -112,3 +112,48 @@ impl Events {
         Some(thread)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fcvm_proto::events::{ASK, Changes, What, answer};
+    use std::fs::File;
+    use std::future::ready;
+
+    /// What is to be said now.
+    async fn now(events: &Events) -> Option<Vec<u8>> {
+        tokio::select! { biased; message = events.outgoing() => Some(message), () = ready(()) => None }
+    }
+
+    #[tokio::test]
+    async fn events_are_asked_for_again_when_those_that_came_were_raised() {
+        let dir = tempfile::tempdir().unwrap();
+        let events = Events::new(Some(File::open(dir.path()).unwrap().into()));
+        events.begin();
+        assert_eq!(now(&events).await, Some(ask()));
+        assert_eq!(now(&events).await, None);
+        let event =
+            Event { directory: 1, name: b"file".to_vec(), kind: 0o100_000, what: What::Created(Changes::default()) };
+        let mut records = Vec::new();
+        event.encode(&mut records);
+        events.take(&answer(&records));
+        assert_eq!(events.outgoing().await, ask());
+        assert!(dir.path().join("file").is_file());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_tells_nothing_is_not_asked_again_in_this_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let events = Events::new(Some(File::open(dir.path()).unwrap().into()));
+        let refused = [&16_u32.to_ne_bytes()[..], &(-38_i32).to_ne_bytes(), &ASK.to_ne_bytes()].concat();
+        for nothing in [refused, answer(&[])] {
+            events.begin();
+            assert_eq!(now(&events).await, Some(ask()));
+            events.take(&nothing);
+            assert_eq!(now(&events).await, None);
+        }
+        let impossible = Events::new(None);
+        impossible.begin();
+        assert_eq!(now(&impossible).await, None);
+    }
+}

@@ -175,3 +175,70 @@ fn delete(directory: &OwnedFd, name: &[u8], kind: u16) -> Result<()> {
     let is_directory = FileType::from_raw_mode(kind.into()) == FileType::Directory;
     unlinkat(directory, name, if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+    use std::mem::MaybeUninit;
+
+    const FILE: u16 = 0o100_000;
+    const DIRECTORY: u16 = 0o040_000;
+    const LINK: u16 = 0o120_000;
+
+    /// On a file system of this machine, where each call does what it says.
+    #[tokio::test]
+    async fn each_event_comes_of_the_call_that_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let inotify = inotify::init(CreateFlags::NONBLOCK).unwrap();
+        let wanted = WatchFlags::ALL_EVENTS & !(WatchFlags::ACCESS | WatchFlags::OPEN | WatchFlags::CLOSE_NOWRITE);
+        inotify::add_watch(&inotify, dir.path(), wanted).unwrap();
+        let tree = rustix::fs::open(dir.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let event = |name: &str, kind, what| Event { directory: ROOT, name: name.into(), kind, what };
+        let moved = |to: &str| What::Moved { node: 0, directory: ROOT, name: to.into(), replaced: (0, 0) };
+        let written = Changes::CONTENT.and(Changes::CLOSED);
+        let batch = vec![
+            event("file", FILE, What::Created(written)),
+            event("dir", DIRECTORY, What::Created(Changes::default())),
+            event("link", LINK, What::Created(Changes::default())),
+            event("gone", 0, What::Changed(written)),
+            event("file", 0, What::Changed(Changes::CONTENT)),
+            event("dir", DIRECTORY, What::Changed(Changes::ATTRIBUTES)),
+            event("file", FILE, moved("other")),
+            event("gone", 0, moved("nowhere")),
+            event("other", FILE, What::Deleted { node: 0 }),
+            event("dir", DIRECTORY, What::Deleted { node: 0 }),
+            event("", DIRECTORY, What::Changed(Changes::ATTRIBUTES)),
+        ];
+        let scene = Arc::new(Scene::default());
+        let thread = start(tree, scene.clone()).unwrap();
+        scene.begin();
+        thread.send(batch).unwrap();
+        while scene.is_busy() {
+            scene.changed.notified().await;
+        }
+
+        let mut room = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&inotify, &mut room);
+        let mut heard = Vec::new();
+        while let Ok(event) = reader.next() {
+            let name = event.file_name().map(|name| name.to_str().unwrap().to_owned());
+            heard.push((name.unwrap_or_default(), event.events()));
+        }
+        let expected = [
+            ("file", ReadFlags::CREATE),
+            ("file", ReadFlags::MODIFY),
+            ("file", ReadFlags::CLOSE_WRITE),
+            ("dir", ReadFlags::CREATE | ReadFlags::ISDIR),
+            ("link", ReadFlags::CREATE),
+            ("file", ReadFlags::MODIFY),
+            ("dir", ReadFlags::ATTRIB | ReadFlags::ISDIR),
+            ("file", ReadFlags::MOVED_FROM),
+            ("other", ReadFlags::MOVED_TO),
+            ("other", ReadFlags::DELETE),
+            ("dir", ReadFlags::DELETE | ReadFlags::ISDIR),
+            ("", ReadFlags::ATTRIB | ReadFlags::ISDIR),
+        ];
+        assert_eq!(heard, expected.map(|(name, flags)| (name.to_owned(), flags)));
+    }
+}

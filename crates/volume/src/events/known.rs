@@ -71,11 +71,17 @@ impl Known {
         is_unwatched
     }
 
-    /// What a server that begins with the tables of another knows of a file.
-    pub(crate) fn remember(&mut self, node: u64, count: u64, place: Option<(u64, &[u8])>) {
-        self.nodes.entry(node).or_default().count = count;
-        if let Some((directory, name)) = place {
-            self.place(node, directory, name);
+    /// What a server that begins with the tables of another knows of files: their numbers, how often the guest was told of
+    /// them, and where they are.
+    pub(crate) fn remember<'t>(&mut self, files: impl Iterator<Item = (u64, u64, Option<(u64, &'t [u8])>)> + Clone) {
+        for (number, count, _) in files.clone() {
+            self.nodes.entry(number).or_default().count = count;
+        }
+        // A directory may come after what is in it.
+        for (number, _, place) in files {
+            if let Some((directory, name)) = place {
+                self.place(number, directory, name);
+            }
         }
     }
 
@@ -256,6 +262,15 @@ mod tests {
         // Seen elsewhere without having been seen to move.
         known.tell((ROOT, b"back"), told(2, DIRECTORY));
         assert_eq!((known.at(4, b"inner"), known.path(5).unwrap()), (None, PathBuf::from("back/file")));
+    }
+
+    #[test]
+    fn tables_of_another_are_taken_over_in_any_order() {
+        let mut known = Known::new(DIRECTORY);
+        known.remember([(3, 1, Some((2, &b"file"[..]))), (4, 2, None), (2, 5, Some((ROOT, &b"dir"[..])))].into_iter());
+        assert_eq!(known.at(2, b"file").map(|told| told.node), Some(3));
+        assert_eq!((known.path(3).unwrap(), known.path(4)), (PathBuf::from("dir/file"), None));
+        assert_eq!((known.forget(4, 1), known.numbers().len()), (None, 3));
     }
 
     #[test]

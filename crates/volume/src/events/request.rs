@@ -56,13 +56,12 @@ pub(crate) fn concerns(opcode: u32) -> bool {
 impl Request<'_> {
     /// What it does, if it succeeds.
     pub(crate) fn deeds(self) -> Vec<Deed> {
-        let changed = |node| vec![Deed::File(node, Kinds::CHANGED)];
-        let all = self.parse_deeds(changed);
-        all.unwrap_or_default()
+        self.parse_deeds().unwrap_or_default()
     }
 
-    fn parse_deeds(self, changed: impl Fn(u64) -> Vec<Deed>) -> Option<Vec<Deed>> {
+    fn parse_deeds(self) -> Option<Vec<Deed>> {
         let node = self.long(16)?;
+        let changed = |node| vec![Deed::File(node, Kinds::CHANGED)];
         let named = |name: &[u8], kinds| Deed::Named((node, name.into()), kinds);
         let made = Kinds::CREATED.and(Kinds::CHANGED);
         Some(match self.opcode()? {
