@@ -4,7 +4,7 @@
 //! Tests build it with rustc alone, for the guest. A line `ready` says that all paths are watched.
 
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 
 const NONBLOCK: c_int = 0;
 const ALL: u32 = 0xfff & !ACCESS & !CLOSE_NOWRITE;
@@ -45,8 +45,10 @@ fn main() {
         assert!(watch >= 0, "{path}: {}", std::io::Error::last_os_error());
         watches.push((watch, path));
     }
-    let mut out = std::io::stdout().lock();
+    // What was read at once is written at once, or the kernel would have more than this can write.
+    let mut out = BufWriter::with_capacity(1 << 18, std::io::stdout().lock());
     writeln!(out, "ready").expect("write");
+    out.flush().expect("write");
     let mut room = [0_u8; 65536];
     loop {
         // SAFETY: there is room for as much as is asked for.
@@ -70,5 +72,6 @@ fn main() {
             writeln!(out, "{line}").expect("write");
             rest = &rest[16 + size..];
         }
+        out.flush().expect("write");
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Follow {
     pub(crate) queue: Queue,
     /// The guest waits for events.
     pub(crate) is_asked: bool,
+    /// It has asked before. An agent that knows no events never does.
+    pub(crate) is_wanted: bool,
     /// Files that have left a directory, and of which it is not known yet where they came to.
     left: Vec<Left>,
 }
@@ -61,6 +63,7 @@ impl Follow {
             own: Own::default(),
             queue: Queue::default(),
             is_asked: false,
+            is_wanted: false,
             left: Vec::new(),
         })
     }
@@ -154,6 +157,9 @@ impl Follow {
         for Left { place, kind, .. } in old {
             self.disappear(place.0, &place.1, kind);
         }
+        if !self.is_wanted {
+            self.queue = Queue::default();
+        }
         !self.left.is_empty()
     }
 
@@ -236,4 +242,97 @@ impl Follow {
 /// What inotify says of a file's type: whether it is a directory. Zero: something else.
 fn kind_of(heard: Heard<'_>) -> u16 {
     if heard.is(ReadFlags::ISDIR) { DIRECTORY } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fcvm_proto::events::{answer, answered};
+    use std::fs;
+    use tempfile::TempDir;
+
+    fn follow(dir: &TempDir) -> Follow {
+        let root = rustix::fs::open(dir.path(), OFlags::PATH, Mode::empty()).unwrap();
+        let mut follow = Follow::new(root).unwrap();
+        follow.is_wanted = true;
+        follow
+    }
+
+    fn heard(name: &str, flags: ReadFlags, cookie: u32) -> Heard<'_> {
+        Heard { directory: ROOT, name: name.as_bytes(), flags, cookie }
+    }
+
+    fn told(follow: &mut Follow) -> Vec<(Vec<u8>, What)> {
+        let events = answered(&answer(&follow.queue.take(usize::MAX))).unwrap();
+        events.into_iter().map(|event| (event.name, event.what)).collect()
+    }
+
+    fn moved(node: u64, name: &str, replaced: (u64, u16)) -> What {
+        What::Moved { node, directory: ROOT, name: name.into(), replaced }
+    }
+
+    #[test]
+    fn the_halves_of_a_move_find_each_other_from_one_turn_to_the_next_and_no_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut follow = follow(&dir);
+        follow.hear(heard("a", ReadFlags::MOVED_FROM, 1));
+        assert!(follow.pause());
+        follow.hear(heard("b", ReadFlags::MOVED_TO, 1));
+        assert!(!follow.pause());
+        assert_eq!(told(&mut follow), [(b"a".to_vec(), moved(0, "b", (0, 0)))]);
+        // What came to where nobody watches is gone, and what came from there is new.
+        follow.hear(heard("a", ReadFlags::MOVED_FROM, 2));
+        assert!(follow.pause() && !follow.pause());
+        fs::write(dir.path().join("c"), "").unwrap();
+        follow.hear(heard("c", ReadFlags::MOVED_TO, 3));
+        let new = What::Created(Changes::default());
+        assert_eq!(told(&mut follow), [(b"a".to_vec(), What::Deleted { node: 0 }), (b"c".to_vec(), new)]);
+    }
+
+    #[test]
+    fn what_the_guest_knows_by_a_name_is_told_by_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut follow = follow(&dir);
+        let file = |node| Told { node, inode: u64::MAX, kind: 0o100_000 };
+        for (node, name) in [(5, "a"), (6, "b")] {
+            follow.known.tell((ROOT, name.as_bytes()), file(node));
+        }
+        follow.hear(heard("a", ReadFlags::MOVED_FROM, 1));
+        follow.hear(heard("b", ReadFlags::MOVED_TO, 1));
+        assert_eq!(told(&mut follow), [(b"a".to_vec(), moved(5, "b", (6, 0o100_000)))]);
+        // One took its place before anybody said that it is gone: that is said first.
+        fs::write(dir.path().join("b"), "").unwrap();
+        follow.hear(heard("b", ReadFlags::CREATE, 0));
+        let new = What::Created(Changes::default());
+        assert_eq!(told(&mut follow), [(b"b".to_vec(), What::Deleted { node: 5 }), (b"b".to_vec(), new)]);
+    }
+
+    #[test]
+    fn that_a_file_is_gone_is_not_said_of_the_one_that_has_its_name_now() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mut follow = follow(&dir);
+        fs::write(dir.path().join("a"), "").unwrap();
+        let inode = fs::metadata(dir.path().join("a")).unwrap().ino();
+        follow.known.tell((ROOT, b"a"), Told { node: 5, inode, kind: 0o100_000 });
+        follow.hear(heard("a", ReadFlags::DELETE, 0));
+        assert_eq!(told(&mut follow), []);
+        fs::remove_file(dir.path().join("a")).unwrap();
+        follow.hear(heard("a", ReadFlags::DELETE, 0));
+        assert_eq!(told(&mut follow), [(b"a".to_vec(), What::Deleted { node: 5 })]);
+    }
+
+    #[test]
+    fn for_a_guest_that_never_asks_nothing_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut follow = follow(&dir);
+        follow.is_wanted = false;
+        follow.hear(heard("a", ReadFlags::MODIFY, 0));
+        follow.pause();
+        assert!(follow.queue.is_empty());
+        follow.is_wanted = true;
+        follow.hear(heard("a", ReadFlags::MODIFY, 0));
+        follow.pause();
+        assert!(!follow.queue.is_empty());
+    }
 }

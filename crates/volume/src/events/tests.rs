@@ -20,6 +20,8 @@ struct Guest<'d> {
     channel: Channel,
     message: Message,
     socket: UnixStream,
+    /// What was told at once.
+    told: Vec<u8>,
     number: usize,
     ends: usize,
 }
@@ -47,10 +49,12 @@ impl<'d> Guest<'d> {
         watcher.start().unwrap();
         static GUESTS: AtomicUsize = AtomicUsize::new(0);
         let number = GUESTS.fetch_add(1, Ordering::Relaxed);
-        let mut guest = Self { dir, channel, message: Message::new().unwrap(), socket, number, ends: 0 };
+        let mut guest =
+            Self { dir, channel, message: Message::new().unwrap(), socket, told: Vec::new(), number, ends: 0 };
         if is_new {
             guest.ask(opcode::INIT, 0, &numbers(&[7, 31, 1 << 20, !(1 << 30)]));
         }
+        assert!(guest.ask_for_events().is_empty());
         guest
     }
 
@@ -72,11 +76,16 @@ impl<'d> Guest<'d> {
         u64::from_ne_bytes(*told.first_chunk().unwrap())
     }
 
-    /// What is told next.
-    fn next(&mut self) -> Vec<Event> {
+    /// What is there; nothing: it comes later.
+    fn ask_for_events(&mut self) -> Vec<u8> {
         self.message.load(&ask()).unwrap();
         let length = self.channel.answer(&mut self.message).unwrap();
-        let mut answer = self.message.answered(length).unwrap();
+        self.message.answered(length).unwrap()
+    }
+
+    /// What is told next; it was asked for before.
+    fn next(&mut self) -> Vec<Event> {
+        let mut answer = std::mem::take(&mut self.told);
         if answer.is_empty() {
             let mut head = [0; 4];
             self.socket.read_exact(&mut head).unwrap();
@@ -84,6 +93,7 @@ impl<'d> Guest<'d> {
             self.socket.read_exact(&mut answer).unwrap();
             answer.splice(0..0, head);
         }
+        self.told = self.ask_for_events();
         answered(&answer).expect("events are told")
     }
 
@@ -98,8 +108,22 @@ impl<'d> Guest<'d> {
             events.extend(self.next());
         }
         events.retain(|event| !event.name.starts_with(b"end "));
-        events
+        events.into_iter().fold(Vec::new(), together)
     }
+}
+
+/// Wherever a turn ended between two changes of one file.
+fn together(mut events: Vec<Event>, event: Event) -> Vec<Event> {
+    if let What::Changed(more) = &event.what
+        && let Some(last) =
+            events.last_mut().filter(|last| (last.directory, &last.name) == (event.directory, &event.name))
+        && let What::Changed(changes) | What::Created(changes) = &mut last.what
+    {
+        *changes = changes.and(*more);
+        return events;
+    }
+    events.push(event);
+    events
 }
 
 fn event(directory: u64, name: &str, kind: u16, what: What) -> Event {
