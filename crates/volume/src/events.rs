@@ -325,7 +325,7 @@ impl Followed {
         }
         let mut state = self.watcher.state();
         if let Some((follow, _)) = state.volumes.get_mut(self.volume) {
-            (follow.is_asked, follow.is_wanted) = (true, true);
+            follow.is_asked = true;
         }
         Some(state.answer(self.volume).map(|(answer, _)| answer).unwrap_or_default())
     }

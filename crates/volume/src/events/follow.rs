@@ -19,10 +19,8 @@ pub(crate) struct Follow {
     pub(crate) known: Known,
     pub(crate) own: Own,
     pub(crate) queue: Queue,
-    /// The guest waits for events.
+    /// The guest waits for events. What comes before it asks is kept: a clone first does what its source was about.
     pub(crate) is_asked: bool,
-    /// It has asked before. An agent that knows no events never does.
-    pub(crate) is_wanted: bool,
     /// Files that have left a directory, and of which it is not known yet where they came to.
     left: Vec<Left>,
 }
@@ -63,7 +61,6 @@ impl Follow {
             own: Own::default(),
             queue: Queue::default(),
             is_asked: false,
-            is_wanted: false,
             left: Vec::new(),
         })
     }
@@ -156,9 +153,6 @@ impl Follow {
         let old: Vec<Left> = old;
         for Left { place, kind, .. } in old {
             self.disappear(place.0, &place.1, kind);
-        }
-        if !self.is_wanted {
-            self.queue = Queue::default();
         }
         !self.left.is_empty()
     }
@@ -253,9 +247,7 @@ mod tests {
 
     fn follow(dir: &TempDir) -> Follow {
         let root = rustix::fs::open(dir.path(), OFlags::PATH, Mode::empty()).unwrap();
-        let mut follow = Follow::new(root).unwrap();
-        follow.is_wanted = true;
-        follow
+        Follow::new(root).unwrap()
     }
 
     fn heard(name: &str, flags: ReadFlags, cookie: u32) -> Heard<'_> {
@@ -320,19 +312,5 @@ mod tests {
         fs::remove_file(dir.path().join("a")).unwrap();
         follow.hear(heard("a", ReadFlags::DELETE, 0));
         assert_eq!(told(&mut follow), [(b"a".to_vec(), What::Deleted { node: 5 })]);
-    }
-
-    #[test]
-    fn for_a_guest_that_never_asks_nothing_is_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut follow = follow(&dir);
-        follow.is_wanted = false;
-        follow.hear(heard("a", ReadFlags::MODIFY, 0));
-        follow.pause();
-        assert!(follow.queue.is_empty());
-        follow.is_wanted = true;
-        follow.hear(heard("a", ReadFlags::MODIFY, 0));
-        follow.pause();
-        assert!(!follow.queue.is_empty());
     }
 }
