@@ -266,8 +266,12 @@ impl State {
         if !follow.is_asked || follow.queue.is_empty() {
             return None;
         }
+        let records = follow.take(LONGEST);
+        if records.is_empty() {
+            return None;
+        }
         follow.is_asked = false;
-        Some((answer(&follow.queue.take(LONGEST)), outlet.clone()))
+        Some((answer(&records), outlet.clone()))
     }
 
     fn is_watched(&self, watch: i32) -> bool {

@@ -157,6 +157,18 @@ impl Follow {
         !self.left.is_empty()
     }
 
+    /// Takes what is to be told now, at most so many bytes.
+    ///
+    /// A directory that the guest has found by itself meanwhile is not said to be new: to make it so, its kernel would have
+    /// to give up what is mounted there.
+    pub(crate) fn take(&mut self, room: usize) -> Vec<u8> {
+        let known = &self.known;
+        self.queue.take(room, |event| {
+            let is_new = matches!(event.what, What::Created(_)) && event.kind == DIRECTORY;
+            is_new && known.at(event.directory, &event.name).is_some_and(|known| known.kind == DIRECTORY)
+        })
+    }
+
     fn appear(&mut self, heard: Heard<'_>) {
         // It may be gone again: then somebody says so, and nobody has seen it.
         let Some((kind, inode)) = self.look(heard.directory, heard.name) else { return };
@@ -255,7 +267,7 @@ mod tests {
     }
 
     fn told(follow: &mut Follow) -> Vec<(Vec<u8>, What)> {
-        let events = answered(&answer(&follow.queue.take(usize::MAX))).unwrap();
+        let events = answered(&answer(&follow.take(usize::MAX))).unwrap();
         events.into_iter().map(|event| (event.name, event.what)).collect()
     }
 
@@ -312,5 +324,19 @@ mod tests {
         fs::remove_file(dir.path().join("a")).unwrap();
         follow.hear(heard("a", ReadFlags::DELETE, 0));
         assert_eq!(told(&mut follow), [(b"a".to_vec(), What::Deleted { node: 5 })]);
+    }
+
+    #[test]
+    fn a_directory_that_the_guest_found_by_itself_is_not_said_to_be_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut follow = follow(&dir);
+        for name in ["found", "new"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            follow.hear(heard(name, ReadFlags::CREATE | ReadFlags::ISDIR, 0));
+        }
+        let inode = follow.look(ROOT, b"found").unwrap().1;
+        follow.known.tell((ROOT, b"found"), Told { node: 5, inode, kind: DIRECTORY });
+        assert_eq!(told(&mut follow), [(b"new".to_vec(), What::Created(Changes::default()))]);
+        assert!(follow.queue.is_empty());
     }
 }

@@ -52,8 +52,8 @@ impl Queue {
         }
     }
 
-    /// Takes as many as have room in so many bytes, encoded.
-    pub(crate) fn take(&mut self, room: usize) -> Vec<u8> {
+    /// Takes as many as have room in so many bytes, encoded, without those of which nothing is to be told any more.
+    pub(crate) fn take(&mut self, room: usize, is_over: impl Fn(&Event) -> bool) -> Vec<u8> {
         let mut records = Vec::new();
         while let Some(first) = self.waiting.first_entry() {
             if records.len() + first.get().length() > room {
@@ -61,8 +61,10 @@ impl Queue {
             }
             let number = *first.key();
             let event = first.remove();
-            event.encode(&mut records);
             self.unname(&event, number);
+            if !is_over(&event) {
+                event.encode(&mut records);
+            }
         }
         records
     }
@@ -205,7 +207,7 @@ mod tests {
     fn told(events: &[Event]) -> Vec<Event> {
         let mut queue = Queue::default();
         events.iter().for_each(|event| queue.push(event.clone()));
-        let told = answered(&answer(&queue.take(usize::MAX))).unwrap();
+        let told = answered(&answer(&queue.take(usize::MAX, |_| false))).unwrap();
         assert!(queue.is_empty() && queue.last.is_empty() && !queue.has_lost());
         told
     }
@@ -260,7 +262,7 @@ mod tests {
         assert!(queue.has_lost() && !queue.has_lost());
         let mut count = 0;
         while !queue.is_empty() {
-            let records = queue.take(4096);
+            let records = queue.take(4096, |_| false);
             assert!(records.len() <= 4096);
             count += answered(&answer(&records)).unwrap().len();
         }
