@@ -2,10 +2,12 @@
 
 mod archive;
 mod debian;
+mod inotifyd;
 
 pub(crate) use archive::hex;
 pub use debian::DEBIAN;
 pub(crate) use debian::debian_archive;
+pub use inotifyd::inotifyd;
 
 use archive::{append, header};
 use serde_json::json;

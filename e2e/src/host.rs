@@ -3,6 +3,7 @@
 use crate::fixture;
 use crate::program::{Finished, Started};
 use crate::traces::{self, Process};
+use rustix::process::Pid;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -107,6 +108,19 @@ impl Host {
     /// The processes that belong to this host's data directory.
     pub fn processes(&self) -> Vec<Process> {
         traces::processes(&self.data())
+    }
+
+    /// The file server of a VM: the child of its owner that is this program once more.
+    pub fn file_server(&self, vm: &str) -> Pid {
+        let owner = self.fcvm(["inspect", "--format", "{{.Vm.OwnerPid}}", vm]).ok().text();
+        let threads = fs::read_dir(format!("/proc/{owner}/task")).expect("the owner runs").flatten();
+        let children: String = threads
+            .map(|thread| fs::read_to_string(thread.path().join("children")).expect("its thread runs"))
+            .collect();
+        let is_server =
+            |pid: &&str| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.contains("__jail"));
+        let server = children.split_whitespace().find(is_server).expect("the owner has a file server");
+        Pid::from_raw(server.parse().expect("a number")).expect("a process")
     }
 
     /// Waits until a process of this host was stopped by a signal, and returns it.

@@ -14,7 +14,8 @@ mod terminal;
 mod traces;
 
 pub use fixture::{
-    BUSYBOX, DEBIAN, VOLUMES, busybox_archive, edition_archive, foreign_archive, hostile_archive, volumes_archive,
+    BUSYBOX, DEBIAN, VOLUMES, busybox_archive, edition_archive, foreign_archive, hostile_archive, inotifyd,
+    volumes_archive,
 };
 pub use host::{Host, Run, free_port, get, sha256};
 pub use program::{Finished, Started};

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fcvm_e2e::{BUSYBOX, Host, Run, Started};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -159,11 +159,11 @@ fn what_the_host_takes_away_is_an_error_of_its_own_and_the_volume_goes_on() {
     fs::rename(&moved, &src).unwrap();
 
     // The server dies under load: another one takes its place, and what is written later is the host's.
-    let first = server(&host, "box");
+    let first = host.file_server("box");
     kill_process(first, Signal::KILL).unwrap();
     sh(&vm, "until echo again > /src/again; do :; done 2> /dev/null; until cat /src/deep/er/file; do :; done");
     assert_eq!(fs::read_to_string(src.join("again")).unwrap(), "again\n");
-    assert_ne!(server(&host, "box"), first);
+    assert_ne!(host.file_server("box"), first);
 
     // What is removed is gone, and nothing else.
     while src.exists() {
@@ -192,17 +192,6 @@ impl Drop for Small {
     fn drop(&mut self) {
         assert!(Command::new("umount").arg("--lazy").arg(&self.0).status().is_ok_and(|status| status.success()));
     }
-}
-
-/// The file server of a VM: the child of its owner that is this program once more.
-fn server(host: &Host, vm: &str) -> Pid {
-    let owner = host.fcvm(["inspect", "--format", "{{.Vm.OwnerPid}}", vm]).ok().text();
-    let threads = fs::read_dir(format!("/proc/{owner}/task")).unwrap().map(|thread| thread.unwrap().path());
-    let children: String = threads.map(|thread| fs::read_to_string(thread.join("children")).unwrap()).collect();
-    let is_server =
-        |pid: &&str| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.contains("__jail"));
-    let server = children.split_whitespace().find(is_server).expect("the owner has a file server");
-    Pid::from_raw(server.parse().unwrap()).unwrap()
 }
 
 #[test]

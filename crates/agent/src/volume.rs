@@ -5,12 +5,23 @@
 //! failed, as does all else until the host serves the volume again. Nothing is ever asked twice.
 //!
 //! Nothing here may touch a file of a volume on the agent's own thread: that thread carries the answer.
+//!
+//! What changes on the host raises events in the guest ([`events`]): the agent asks for them among the kernel's requests,
+//! a thread raises them, and some of the requests that this takes are answered here.
 
+mod events;
+mod raise;
+mod requests;
+
+use events::Events;
 use fcvm_link::{Lane, Receiver, Sender, Stream, StreamError};
+use fcvm_proto::events::ASK;
 use fcvm_proto::message::{Done, Volume, VolumeRoot};
 use fcvm_sys::guest::{FuseDevice, LONGEST_REQUEST};
+use requests::{ANSWER_HEADER, REQUEST_HEADER, Treatment, long};
+use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, OpenTreeFlags, mount, mount_remount, open_tree};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::CString;
@@ -27,9 +38,6 @@ pub(crate) const DIR: &str = "/run/fcvm/volumes";
 /// How much the kernel reads ahead of a program, in KiB: as much as one request carries.
 const READ_AHEAD_KIB: &str = "1024";
 
-/// The headers of a request and of an answer, in bytes (`fuse_in_header`, `fuse_out_header`).
-const REQUEST_HEADER: usize = 40;
-const ANSWER_HEADER: usize = 16;
 /// The longest answer: a request's data, and a page.
 const LONGEST_ANSWER: usize = LONGEST_REQUEST;
 /// Requests that nobody answers: FORGET, INTERRUPT, BATCH_FORGET (`fuse_opcode`).
@@ -49,6 +57,7 @@ pub(crate) struct Volumes {
 struct Mounted {
     place: PathBuf,
     device: FuseDevice,
+    events: Events,
     /// What was asked and is not answered yet, by its number.
     waiting: RefCell<HashSet<u64>>,
     /// A request is on its way into the stream.
@@ -81,6 +90,7 @@ impl Volumes {
         self.gate.changed.notify_waiters();
         // That of an older life may not have noticed its end yet.
         let carried = mounted.carried.lock().await;
+        mounted.events.begin();
         let mut ended = sender.message(&done).await;
         if ended.is_ok() {
             ended = tokio::select! {
@@ -155,19 +165,19 @@ impl Volumes {
     async fn carry_requests(&self, mounted: &Mounted, sender: &Sender) -> Result<(), StreamError> {
         loop {
             self.gate.until(|| self.gate.holds.get() == 0).await;
-            let request = tokio::select! {
+            let message = tokio::select! {
                 biased;
                 () = self.gate.until(|| self.gate.holds.get() > 0) => continue,
-                request = mounted.device.receive(&self.room) => request,
+                own = mounted.events.outgoing() => Some(own),
+                request = mounted.device.receive(&self.room) => match request {
+                    Ok(request) => mounted.treat(request),
+                    // It was unmounted: nothing comes any more.
+                    Err(_) => return Ok(()),
+                },
             };
-            // It was unmounted: nothing comes any more.
-            let Ok(request) = request else { return Ok(()) };
-            let Some((opcode, unique)) = head(&request) else { continue };
-            if !UNANSWERED.contains(&opcode) {
-                mounted.waiting.borrow_mut().insert(unique);
-            }
+            let Some(message) = message else { continue };
             mounted.sending.set(true);
-            sender.send(Lane::Data, request.into()).await?;
+            sender.send(Lane::Data, message.into()).await?;
             mounted.sending.set(false);
             self.gate.changed.notify_waiters();
         }
@@ -187,21 +197,43 @@ impl Mounted {
                 "100000"
             }
         };
-        let flags = if volume.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
         let device = FuseDevice::mounted(|number| {
             let options = format!(
                 "fd={number},rootmode={mode},user_id=0,group_id=0,allow_other,default_permissions,max_read=1048576"
             );
-            Ok(mount("volume", &place, "fuse", flags, Some(CString::new(options)?.as_c_str()))?)
+            Ok(mount("volume", &place, "fuse", MountFlags::empty(), Some(CString::new(options)?.as_c_str()))?)
         })?;
+        // Events are raised by calls that write, also where nobody else may; nothing is ever written by them.
+        let tree = open_tree(CWD, &place, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
+        if volume.read_only {
+            mount_remount(&place, MountFlags::BIND | MountFlags::RDONLY, "")?;
+        }
         Ok(Self {
             place,
             device,
+            events: Events::new(tree.ok()),
             waiting: RefCell::default(),
             sending: Cell::new(false),
             carried: Mutex::new(()),
             carriers: Cell::new(0),
         })
+    }
+
+    /// Answers a request of the kernel, or returns what the host is asked.
+    fn treat(&self, request: Vec<u8>) -> Option<Vec<u8>> {
+        let request = match self.events.treat(request) {
+            Treatment::Carry(request) => request,
+            Treatment::Answer(answer) => {
+                self.tell(&answer);
+                return None;
+            }
+            Treatment::Nothing => return None,
+        };
+        let (opcode, unique) = head(&request)?;
+        if !UNANSWERED.contains(&opcode) {
+            self.waiting.borrow_mut().insert(unique);
+        }
+        Some(request)
     }
 
     fn is_at_rest(&self) -> bool {
@@ -211,6 +243,7 @@ impl Mounted {
     /// Fails what was asked and will not be answered.
     fn give_up(&self) {
         self.sending.set(false);
+        self.events.give_up();
         for unique in self.waiting.take() {
             self.refuse(unique);
         }
@@ -221,6 +254,13 @@ impl Mounted {
         let answer = [&(ANSWER_HEADER as u32).to_ne_bytes()[..], &error.to_ne_bytes(), &unique.to_ne_bytes()];
         let _nobody_asks_any_more = self.device.answer(&answer.concat());
     }
+
+    /// What is no answer to anything is a mistake; the file system goes on without it.
+    fn tell(&self, answer: &[u8]) {
+        if let Err(error) = self.device.answer(answer) {
+            eprintln!("fcvm-agent: an answer of a volume was of no use: {error}");
+        }
+    }
 }
 
 async fn carry_answers(mounted: &Mounted, mut receiver: Receiver, gate: &Gate) -> Result<(), StreamError> {
@@ -229,12 +269,14 @@ async fn carry_answers(mounted: &Mounted, mut receiver: Receiver, gate: &Gate) -
         arrived.extend_from_slice(&item.bytes);
         let mut begun = 0;
         while let Some(length) = answer_length(&arrived[begun..]) {
-            // What is no answer to anything is the host's mistake; the file system goes on without it.
             let Some(answer) = arrived.get(begun..begun + length) else { break };
-            if let Err(error) = mounted.device.answer(answer) {
-                eprintln!("fcvm-agent: an answer of a volume was of no use: {error}");
+            match long(answer, 8) {
+                ASK => mounted.events.take(answer),
+                unique => {
+                    mounted.tell(&mounted.events.settle(answer));
+                    mounted.waiting.borrow_mut().remove(&unique);
+                }
             }
-            mounted.waiting.borrow_mut().remove(&number(answer, 8));
             begun += length;
         }
         arrived.drain(..begun);
@@ -283,17 +325,13 @@ fn probe(place: &Path) -> io::Result<()> {
 /// What a request is about, and its number.
 fn head(request: &[u8]) -> Option<(u32, u64)> {
     let opcode = u32::from_ne_bytes(*request.get(4..REQUEST_HEADER)?.first_chunk()?);
-    Some((opcode, number(request, 8)))
+    Some((opcode, long(request, 8)))
 }
 
 /// The length of the answer that these bytes begin, once so much of it is there.
 fn answer_length(bytes: &[u8]) -> Option<usize> {
     let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
     (bytes.len() >= ANSWER_HEADER).then_some(length.max(ANSWER_HEADER))
-}
-
-fn number(message: &[u8], offset: usize) -> u64 {
-    message.get(offset..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_ne_bytes(*bytes))
 }
 
 #[cfg(test)]

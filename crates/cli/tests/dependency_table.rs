@@ -17,7 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("pager", &["sys"]),
     ("vmm", &["pager", "spec", "sys"]),
     ("net", &["link", "proto", "spec", "sys"]),
-    ("volume", &["sys"]),
+    ("volume", &["proto", "sys"]),
     (
         "engine",
         &["archive", "artifacts", "image", "link", "net", "pager", "proto", "spec", "store", "sys", "vmm", "volume"],

@@ -12,7 +12,7 @@ use fcvm_link::{Session, relay};
 use fcvm_proto::message::{Done, HostRequest, Volume, VolumeRoot};
 use fcvm_spec::{VmSpec, VolumeCache, VolumeSpec, VolumeView};
 use fcvm_sys::jail::{Access, DeviceNodes};
-use fcvm_volume::{Cache, Server, Shared, State};
+use fcvm_volume::{Cache, Events, Server, Shared, State};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -125,6 +125,7 @@ fn shared(volume: &VolumeSpec, path: &Path) -> Shared {
             (_, VolumeCache::None) => Cache::None,
             (_, VolumeCache::Writeback) => Cache::Writeback,
         },
+        events: if volume.raises_events() { Events::Told } else { Events::Untold },
         devices: if volume.rights.dev { DeviceNodes::Made } else { DeviceNodes::Refused },
     }
 }

@@ -3,6 +3,7 @@
 //! The written form of this crate is `docs/protocol.md`. The asynchronous driver is in the `link` room.
 
 pub mod census;
+pub mod events;
 pub mod files;
 pub mod frame;
 pub mod message;

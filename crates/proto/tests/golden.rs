@@ -5,6 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use fcvm_proto::census::{Census, Listener, Running};
+use fcvm_proto::events::{self, Event, What};
 use fcvm_proto::files::{Coming, Found, Ownership, Pack, Tree, Unpack};
 use fcvm_proto::frame::{Flags, Frame, Header, Kind};
 use fcvm_proto::message::*;
@@ -350,6 +351,40 @@ fn every_frame_of_protocol_1_decodes_and_is_written_the_same() {
         assert_eq!(name, expected_name);
         assert_eq!([&frame.header.encode()[..], &frame.payload].concat(), bytes, "{name}");
         assert_eq!(Frame::take(&mut BytesMut::from(&bytes[..])), Ok(Some(frame)), "{name}");
+    }
+}
+
+fn events() -> Vec<(&'static str, Event)> {
+    const FILE: u16 = 0o100_000;
+    const DIRECTORY: u16 = 0o040_000;
+    let event = |directory, name: &str, kind, what| Event { directory, name: name.into(), kind, what };
+    let written = events::Changes::CONTENT.and(events::Changes::CLOSED);
+    let moved = What::Moved { node: 9, directory: 8, name: b"to".to_vec(), replaced: (10, 0o120_000) };
+    vec![
+        ("changed", event(1, "a", FILE, What::Changed(written))),
+        ("the root changed", event(1, "", DIRECTORY, What::Changed(events::Changes::ATTRIBUTES))),
+        ("created", event(7, "new", DIRECTORY, What::Created(events::Changes::default()))),
+        ("created and written", event(7, "new", FILE, What::Created(written))),
+        ("deleted", event(7, "old", FILE, What::Deleted { node: 0x0102_0304_0506_0708 })),
+        ("moved", event(7, "from", FILE, moved)),
+    ]
+}
+
+#[test]
+fn every_file_event_of_version_1_decodes_and_is_written_the_same() {
+    let samples = hex_samples("events.hex");
+    let ((_, ask), records) = samples.split_first().unwrap();
+    // The headers of FUSE's messages are in the byte order of the machine.
+    if cfg!(target_endian = "little") {
+        assert_eq!(&events::ask(), ask);
+    }
+    assert_eq!(records.len(), events().len());
+    for ((name, record), (expected_name, event)) in records.iter().zip(events()) {
+        assert_eq!(name, expected_name);
+        assert_eq!(events::answered(&events::answer(record)), Some(vec![event.clone()]), "{name}");
+        let mut written = Vec::new();
+        event.encode(&mut written);
+        assert_eq!((&written, event.length()), (record, record.len()), "{name}");
     }
 }
 

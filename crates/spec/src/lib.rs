@@ -34,7 +34,8 @@ pub use vm::{
     Accel, KernelChoice, MachineShape, PageSize, Removal, RootKind, SnapshotPolicy, Stdin, VmSpec, VmmChoice,
 };
 pub use volume::{
-    MountAsk, VolumeBeginning, VolumeCache, VolumeOwner, VolumeRights, VolumeSource, VolumeSpec, VolumeView,
+    MountAsk, VolumeBeginning, VolumeCache, VolumeEvents, VolumeOwner, VolumeRights, VolumeSource, VolumeSpec,
+    VolumeView,
 };
 
 /// A value that was refused at the door: what it was, and what it should look like.

@@ -29,6 +29,9 @@ pub struct VolumeSpec {
     /// Whether the VM has it for itself.
     #[serde(default)]
     pub view: VolumeView,
+    /// Whether changes of the host raise events in the VM.
+    #[serde(default)]
+    pub events: VolumeEvents,
 }
 
 /// What a volume shows.
@@ -77,6 +80,18 @@ pub enum VolumeView {
         /// When it was made, in nanoseconds since 1970, once it was.
         since_ns: Option<i64>,
     },
+}
+
+/// Whether what the host changes raises inotify events in a VM. Where nobody else writes ([`VolumeCache::Writeback`]), and
+/// in a view, which stays as it was, nothing does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeEvents {
+    /// It does.
+    #[default]
+    On,
+    /// It does not, and the host's directories are not watched.
+    Off,
 }
 
 /// What a guest may remember of a volume.
@@ -212,7 +227,16 @@ impl VolumeSpec {
             beginning,
             owner: VolumeOwner::default(),
             view: VolumeView::default(),
+            events: VolumeEvents::default(),
         })
+    }
+
+    /// Whether what the host changes in it raises events in the VM.
+    pub fn raises_events(&self) -> bool {
+        self.events == VolumeEvents::On
+            && self.view == VolumeView::Shared
+            && self.cache != VolumeCache::Writeback
+            && self.is_of_host()
     }
 
     /// Whether it shows something of the host.
@@ -233,6 +257,8 @@ impl VolumeSpec {
             "cache=auto" => self.cache = VolumeCache::Auto,
             "cache=none" => self.cache = VolumeCache::None,
             "cache=writeback" => self.cache = VolumeCache::Writeback,
+            "events=on" => self.events = VolumeEvents::On,
+            "events=off" => self.events = VolumeEvents::Off,
             "U" => self.owner = VolumeOwner::Container,
             "copy" if !matches!(self.source, VolumeSource::Path(_)) => self.beginning = VolumeBeginning::FromImage,
             "nocopy" => self.beginning = VolumeBeginning::AsItIs,
@@ -247,7 +273,7 @@ impl VolumeSpec {
             "shared" | "rshared" => return Err("what a VM mounts cannot be seen on the host"),
             _ => {
                 return Err(
-                    "ro, rw, exec, noexec, suid, nosuid, dev, nodev, fork, O, U, z, Z, nocopy or cache=auto|none|writeback is expected",
+                    "ro, rw, exec, noexec, suid, nosuid, dev, nodev, fork, O, U, z, Z, nocopy, cache=auto|none|writeback or events=on|off is expected",
                 );
             }
         }
@@ -290,6 +316,7 @@ mod tests {
             "/a:/b:x",
             "/a:/b:shared",
             "/a:/b:cache=all",
+            "/a:/b:events=some",
             "/a:/b:idmap",
         ] {
             assert!(VolumeSpec::parse(bad).is_err(), "{bad}");
@@ -312,6 +339,17 @@ mod tests {
             assert!(VolumeSpec::parse_mount(bad).is_err(), "{bad}");
         }
         assert!(VolumeSpec::parse("/a:/b:copy").is_err());
+    }
+
+    #[test]
+    fn events_are_raised_where_others_write_and_nobody_said_that_they_are_not() {
+        let raises = |text: &str| VolumeSpec::parse(text).unwrap().raises_events();
+        for text in ["/a:/b", "data:/b:ro", "/a:/b:events=off,events=on", "/a:/b:cache=none"] {
+            assert!(raises(text), "{text}");
+        }
+        for text in ["/b", "/a:/b:events=off", "/a:/b:fork", "/a:/b:cache=writeback"] {
+            assert!(!raises(text), "{text}");
+        }
     }
 
     #[test]

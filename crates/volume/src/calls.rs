@@ -31,6 +31,8 @@ const FILES: &[i64] = &[
     libc::SYS_getcwd,
     libc::SYS_getdents64,
     libc::SYS_getxattr,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_inotify_rm_watch,
     libc::SYS_lgetxattr,
     libc::SYS_linkat,
     libc::SYS_listxattr,

@@ -4,6 +4,7 @@
 //! up no other, and there are never more of them than threads.
 
 use crate::control::{Cache, Owners, Served, State};
+use crate::events::{Followed, Outlet, Watcher, concerns};
 use crate::message::{Message, Tables, opcode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -34,8 +35,11 @@ const STILL: Duration = Duration::from_secs(1 << 30);
 pub(crate) struct Channel {
     files: Server<PassthroughFs>,
     receiving: Mutex<()>,
-    sending: Mutex<()>,
     socket: File,
+    /// The same socket, for whoever sends.
+    outlet: Outlet,
+    /// What changes on the host is told to the guest.
+    events: Option<Followed>,
     /// Held while a request is answered; whoever holds it alone sees the tables at rest.
     busy: RwLock<()>,
     /// The request with which the guest began.
@@ -47,19 +51,32 @@ pub(crate) struct Channel {
 
 impl Channel {
     /// Opens the volume and puts it into its state, if it has one.
-    pub(crate) fn open(served: &Served, socket: OwnedFd, descriptors: u64) -> io::Result<Self> {
-        let channel = Self {
+    pub(crate) fn open(
+        served: &Served,
+        socket: OwnedFd,
+        descriptors: u64,
+        watcher: Option<&Arc<Watcher>>,
+    ) -> io::Result<Self> {
+        let socket = File::from(socket);
+        let outlet = Outlet::new(Mutex::new(socket.try_clone()?));
+        let mut channel = Self {
             files: Server::new(PassthroughFs::new(configuration(served, descriptors))?),
             receiving: Mutex::default(),
-            sending: Mutex::default(),
-            socket: socket.into(),
+            socket,
+            outlet: outlet.clone(),
+            events: None,
             busy: RwLock::default(),
             hello: Mutex::default(),
             believed: believed(served),
             tables: if served.state.is_some() { Tables::Restored } else { Tables::Grown },
         };
+        let mut tables = None;
         if let Some(state) = &served.state {
             channel.restore(state)?;
+            tables = Some(state.tables()?);
+        }
+        if let Some(watcher) = watcher {
+            channel.events = Some(watcher.follow(&served.root, outlet, tables.as_ref())?);
         }
         Ok(channel)
     }
@@ -121,8 +138,8 @@ impl Channel {
             }
             let length = self.answer(&mut message)?;
             if length > 0 {
-                let _turn = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-                message.send(&self.socket, length)?;
+                let outlet = self.outlet.lock().unwrap_or_else(PoisonError::into_inner);
+                message.send(&outlet, length)?;
             }
         }
     }
@@ -136,18 +153,36 @@ impl Channel {
             }
             // Asked at every close. A local file system does nothing then; refused once, it is asked no more.
             opcode::FLUSH => return message.refuse(Errno::NOSYS),
+            fcvm_proto::events::OPCODE => return self.tell_events(message),
             _ => {}
         }
-        // The library would do that by itself, but finds in the jail no `/proc` that tells it its capabilities.
-        let length = if message.kills_identity_bits()? {
-            fcvm_sys::thread::without_keeping_identity_bits(|| self.ask(message))??
-        } else {
-            self.ask(message)?
-        };
+        let followed = self.events.as_ref().filter(|_| concerns(opcode));
+        let followed = followed.map(|events| Ok::<_, io::Error>((events, events.begin(message)?))).transpose()?;
+        let length = self.act(message)?;
+        if let Some((events, under_way)) = followed {
+            events.end(&under_way, &message.answered(length)?);
+        }
         if opcode == opcode::LOOKUP && !self.believed.is_zero() {
             return message.believe_absent(length, self.believed);
         }
         Ok(length)
+    }
+
+    fn act(&self, message: &mut Message) -> io::Result<u32> {
+        // The library would do that by itself, but finds in the jail no `/proc` that tells it its capabilities.
+        if message.kills_identity_bits()? {
+            return fcvm_sys::thread::without_keeping_identity_bits(|| self.ask(message))?;
+        }
+        self.ask(message)
+    }
+
+    /// Answers the agent's own request for events: now, later, or that there are none.
+    fn tell_events(&self, message: &Message) -> io::Result<u32> {
+        let Some(events) = &self.events else { return message.refuse(Errno::NOSYS) };
+        match events.ask(&message.beginning(usize::MAX)?) {
+            Some(answer) => message.reply(&answer),
+            None => message.refuse(Errno::NOSYS),
+        }
     }
 
     fn ask(&self, message: &mut Message) -> io::Result<u32> {

@@ -43,6 +43,7 @@ pub(crate) struct Served {
     pub(crate) root: String,
     pub(crate) cache: Cache,
     pub(crate) owners: Owners,
+    pub(crate) events: Events,
     /// What it was when the guest last knew it.
     pub(crate) state: Option<State>,
 }
@@ -60,6 +61,17 @@ pub enum Cache {
     Writeback,
     /// All, as it was when it was first looked at: the lower layer of a view, which must not change below it.
     Still,
+}
+
+/// Whether a guest is told what changes on the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Events {
+    /// It is, and raises inotify events.
+    #[default]
+    Told,
+    /// It is not.
+    Untold,
 }
 
 /// As whom a server acts.
@@ -97,8 +109,12 @@ impl State {
     }
 
     fn with_tables(&self, change: impl FnOnce(Tables) -> Tables) -> io::Result<Self> {
-        let tables = Tables::decode(&BASE64.decode(&self.tables).map_err(io::Error::other)?)?;
-        Ok(Self { tables: BASE64.encode(change(tables).encode()?), ..self.clone() })
+        Ok(Self { tables: BASE64.encode(change(self.tables()?).encode()?), ..self.clone() })
+    }
+
+    /// What is known of files.
+    pub(crate) fn tables(&self) -> io::Result<Tables> {
+        Tables::decode(&BASE64.decode(&self.tables).map_err(io::Error::other)?)
     }
 
     /// Whether this build knows the format.

@@ -4,7 +4,8 @@
 
 use crate::calls;
 use crate::channel::Channel;
-use crate::control::{Cache, Owners, Served};
+use crate::control::{Cache, Events, Owners, Served};
+use crate::events::Watcher;
 use crate::message::{ANSWER_HEADER, Message, REQUEST_HEADER, opcode};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -59,8 +60,15 @@ impl Place {
         symlink("../outside", root.join("up")).unwrap();
         let (theirs, ours) = UnixStream::pair().unwrap();
         let owners = if fcvm_sys::process::runs_as_root() { Owners::Asking } else { Owners::One };
-        let served = Served { root: root.to_str().unwrap().to_owned(), cache: Cache::Auto, owners, state: None };
-        let channel = Channel::open(&served, ours.into(), 1000).unwrap();
+        let served = Served {
+            root: root.to_str().unwrap().to_owned(),
+            cache: Cache::Auto,
+            owners,
+            events: Events::Told,
+            state: None,
+        };
+        let watcher = Watcher::new().unwrap();
+        let channel = Channel::open(&served, ours.into(), 1000, Some(&watcher)).unwrap();
         let mut place = Self { dir, channel, message: Message::new().unwrap(), _guest: theirs };
         let flags = !(1_u32 << 30);
         place.ask(opcode::INIT, 0, (0, 0), &numbers(&[7, 31, 1 << 20, flags]));

@@ -11,6 +11,7 @@
 mod calls;
 mod channel;
 mod control;
+mod events;
 #[cfg(test)]
 mod hostile;
 mod inside;
@@ -18,6 +19,6 @@ mod message;
 mod server;
 mod tables;
 
-pub use control::{Cache, State};
+pub use control::{Cache, Events, State};
 pub use inside::serve;
 pub use server::{Error, Server, Shared, VOLUMES_MAX};

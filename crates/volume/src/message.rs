@@ -42,15 +42,30 @@ const WRITE: u16 = 2;
 /// What a request is about, as far as it concerns us (`fuse_opcode`).
 pub(crate) mod opcode {
     pub(crate) const LOOKUP: u32 = 1;
+    pub(crate) const FORGET: u32 = 2;
     pub(crate) const SETATTR: u32 = 4;
+    pub(crate) const SYMLINK: u32 = 6;
+    pub(crate) const MKNOD: u32 = 8;
+    pub(crate) const MKDIR: u32 = 9;
+    pub(crate) const UNLINK: u32 = 10;
+    pub(crate) const RMDIR: u32 = 11;
+    pub(crate) const RENAME: u32 = 12;
+    pub(crate) const LINK: u32 = 13;
     pub(crate) const OPEN: u32 = 14;
     pub(crate) const READ: u32 = 15;
     pub(crate) const WRITE: u32 = 16;
+    pub(crate) const RELEASE: u32 = 18;
+    pub(crate) const SETXATTR: u32 = 21;
+    pub(crate) const REMOVEXATTR: u32 = 24;
     pub(crate) const FLUSH: u32 = 25;
     pub(crate) const INIT: u32 = 26;
     pub(crate) const READDIR: u32 = 28;
     pub(crate) const CREATE: u32 = 35;
+    pub(crate) const BATCH_FORGET: u32 = 42;
+    pub(crate) const FALLOCATE: u32 = 43;
     pub(crate) const READDIRPLUS: u32 = 44;
+    pub(crate) const RENAME2: u32 = 45;
+    pub(crate) const COPY_FILE_RANGE: u32 = 47;
     /// READ, WRITE, RELEASE, FSYNC, FLUSH, READDIR, RELEASEDIR, FSYNCDIR, the locks, IOCTL, POLL, FALLOCATE, READDIRPLUS,
     /// LSEEK and COPY_FILE_RANGE: these are of a file that a program has open.
     pub(crate) const OF_OPEN_FILES: [u32; 17] = [15, 16, 18, 20, 25, 28, 29, 30, 31, 32, 33, 39, 40, 43, 44, 46, 47];
@@ -125,13 +140,17 @@ impl Message {
 
     /// The request's bytes.
     pub(crate) fn request(&self) -> io::Result<Vec<u8>> {
-        let mut request = vec![0; self.length as usize];
+        self.beginning(usize::MAX)
+    }
+
+    /// The request's first bytes, so many if it has them.
+    pub(crate) fn beginning(&self, most: usize) -> io::Result<Vec<u8>> {
+        let mut request = vec![0; most.min(self.length as usize)];
         self.memory.read_slice(&mut request, REQUEST).map_err(io::Error::other)?;
         Ok(request)
     }
 
     /// The bytes of an answer of this length.
-    #[cfg(test)]
     pub(crate) fn answered(&self, length: u32) -> io::Result<Vec<u8>> {
         let mut answer = vec![0; length as usize];
         self.memory.read_slice(&mut answer, ANSWER).map_err(io::Error::other)?;
@@ -187,6 +206,12 @@ impl Message {
     pub(crate) fn refuse(&self, error: Errno) -> io::Result<u32> {
         self.head(0, -error.raw_os_error())?;
         Ok(ANSWER_HEADER)
+    }
+
+    /// Answers with these bytes.
+    pub(crate) fn reply(&self, answer: &[u8]) -> io::Result<u32> {
+        self.put(ANSWER, answer)?;
+        Ok(answer.len() as u32)
     }
 
     /// Makes of the answer that there is no such name one that the guest's kernel believes for a while: it asks for many

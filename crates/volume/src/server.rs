@@ -1,6 +1,6 @@
 //! The owner's side of a file server.
 
-use crate::control::{Answer, Cache, Order, Owners, Served, State, bounded, encode};
+use crate::control::{Answer, Cache, Events, Order, Owners, Served, State, bounded, encode};
 use fcvm_sys::jail::{self, Access, Bind, DeviceNodes, Entrance, Jail, Limit};
 use fcvm_sys::process::{Ending, Watched};
 use std::io;
@@ -25,6 +25,8 @@ pub struct Shared {
     pub access: Access,
     /// What the guest may remember of it.
     pub cache: Cache,
+    /// Whether the guest is told what changes in it.
+    pub events: Events,
     /// Whether device nodes can be made in it.
     pub devices: DeviceNodes,
 }
@@ -77,7 +79,8 @@ impl Server {
         for (number, (shared, state)) in volumes.iter().enumerate() {
             let root = format!("/volumes/{number}");
             jail.binds.push(Bind::new(&shared.path, &root, shared.access));
-            served.push(Served { root, cache: shared.cache, owners, state: state.clone() });
+            let (cache, events) = (shared.cache, shared.events);
+            served.push(Served { root, cache, owners, events, state: state.clone() });
             let (channel, theirs) = Pair::pair().map_err(Error::Socket)?;
             jail.descriptors.push(theirs.into());
             channels.push(asynchronous(channel)?);

@@ -106,6 +106,18 @@ impl Tables {
         self
     }
 
+    /// All files but the root: their numbers, how often the guest was told of them, and where they are if that is known.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (u64, u64, Option<(u64, &[u8])>)> + Clone {
+        let (Self::V1(files) | Self::V2(files, _)) = self;
+        files.inodes.iter().filter(|inode| inode.location != Location::Root).map(|inode| {
+            let place = match &inode.location {
+                Location::Path { parent, name } => Some((*parent, name.as_bytes())),
+                _ => None,
+            };
+            (inode.id, inode.count, place)
+        })
+    }
+
     fn files(&mut self) -> &mut Files {
         match self {
             Self::V1(files) | Self::V2(files, _) => files,
@@ -140,6 +152,9 @@ mod tests {
     fn tables_are_read_as_they_were_written() {
         assert_eq!(Tables::decode(&tables().encode().unwrap()).unwrap(), tables());
         assert!(Tables::decode(&[9]).is_err());
+        let known = tables();
+        let known: Vec<_> = known.known().collect();
+        assert_eq!(known, [(2, 1, Some((1, &b"file"[..]))), (3, 1, None)]);
     }
 
     #[test]

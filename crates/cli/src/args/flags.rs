@@ -173,7 +173,7 @@ const DIFFERENT: &[(&[&str], &str, &str)] = &[
     (&["ps"], "--format", "`{{.State}}` is the bare state; podman 4.3 gives what `{{.Status}}` gives"),
     (&["exec"], "--user", "one that the image does not have ends it with 126, in podman with 255"),
     (&["rm"], "--volumes", "says nothing new: anonymous volumes are on a VM's disk, which goes with it"),
-    (&["run"], "--volume", "also `fork`; a volume without a source is on the VM's disk; see volumes.md"),
+    (&["run"], "--volume", "also `fork`, `events`; a volume without a source is on the VM's disk; see volumes.md"),
     (&["volume create"], "--opt", "refused with a sentence: a volume is a directory of this host"),
     (
         &["commit"],
