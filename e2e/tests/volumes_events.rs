@@ -16,7 +16,7 @@ use std::thread;
 
 /// Somebody in a container who watches.
 struct Watch {
-    program: Started,
+    program: Option<Started>,
     /// What was heard, read as it comes: a guest keeps no more of it than its kernel has room for.
     lines: Receiver<String>,
 }
@@ -30,7 +30,7 @@ impl Watch {
             let lines = BufReader::new(output).lines().map_while(Result::ok);
             lines.map_while(|line| heard.send(line).ok()).for_each(drop);
         });
-        let mut watch = Self { program, lines };
+        let mut watch = Self { program: Some(program), lines };
         watch.until("ready");
         watch
     }
@@ -66,7 +66,9 @@ impl Watch {
 
     #[track_caller]
     fn next(&mut self) -> String {
-        let line = self.lines.recv().expect("whoever watches goes on");
+        let Ok(line) = self.lines.recv() else {
+            panic!("whoever watches goes on: {:?}", self.program.take().map(Started::finish));
+        };
         assert!(!line.ends_with(" overflow"), "the guest's kernel had more than whoever watches could read");
         line
     }
@@ -82,9 +84,10 @@ impl Watch {
         assert_eq!(self.next(), format!("{to} moved-to {number}"));
     }
 
-    fn end(self) {
-        self.program.signal(15);
-        self.program.finish();
+    fn end(mut self) {
+        let program = self.program.take().expect("it has not ended");
+        program.signal(15);
+        program.finish();
     }
 }
 
@@ -156,7 +159,8 @@ fn events_are_raised_for_all_that_the_host_does() {
 
     // Another file server takes the place of one that died: who watches the root goes on, and who looks anew.
     kill_process(host.file_server("box"), Signal::KILL).unwrap();
-    sh(&vm, "until echo again > /src/again; do :; done 2> /dev/null");
+    // It takes one volume after the other.
+    sh(&vm, "until test -e /tools/inotifyd; do :; done; until echo again > /src/again; do :; done 2> /dev/null");
     watch.until("/src again close-write");
     fs::write(src.join("second"), "").unwrap();
     watch.until("/src second create");

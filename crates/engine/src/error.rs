@@ -252,8 +252,10 @@ pub enum Error {
     #[error("this snapshot is of a disk: there is no machine in it")]
     OnlyADisk,
     /// The guest did not do in time what comes before a capture.
-    #[error("the guest did not fall silent within {seconds} s; it goes on")]
+    #[error("the guest did not {what} within {seconds} s; it goes on")]
     NotSilent {
+        /// What it had to do.
+        what: &'static str,
         /// How long it was waited for.
         seconds: u64,
     },

@@ -72,7 +72,7 @@ impl GuestLink {
         self.session.park();
         match tokio::time::timeout(PATIENCE, parked).await {
             Ok(parked) => parked.map_err(|_| Error::Lost),
-            Err(_) => Err(Error::NotSilent { seconds: PATIENCE.as_secs() }),
+            Err(_) => Err(Error::NotSilent { what: "fall silent", seconds: PATIENCE.as_secs() }),
         }
     }
 }

@@ -27,8 +27,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a guest may take to write back what it holds.
-const QUIESCE: Duration = Duration::from_secs(30);
+/// How long a guest may take to write back what it holds: the host's disk may have much else to write before.
+const QUIESCE: Duration = Duration::from_secs(120);
+/// How long requests of volumes that are under way may take.
+const HOLD: Duration = Duration::from_secs(30);
 
 /// How long a guest that goes on may take to say its time.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -180,7 +182,7 @@ impl Engine {
         if request.quiesce == Quiesce::Yes {
             let written = ask(live.link.session(), &HostRequest::Quiesce);
             let written = tokio::time::timeout(QUIESCE, written).await;
-            written.map_err(|_| Error::NotSilent { seconds: QUIESCE.as_secs() })??;
+            written.map_err(|_| Error::NotSilent { what: "write back its files", seconds: QUIESCE.as_secs() })??;
         }
         let held = hold(live).await?;
         let parked = live.link.park().await?;
@@ -209,8 +211,8 @@ async fn hold(live: &Live<'_>) -> Result<Option<(Held, Vec<State>)>, Error> {
         let states = volumes.save(&held).await?;
         Ok((held, states))
     };
-    let held = tokio::time::timeout(QUIESCE, held).await;
-    held.map_err(|_| Error::NotSilent { seconds: QUIESCE.as_secs() })?.map(Some)
+    let held = tokio::time::timeout(HOLD, held).await;
+    held.map_err(|_| Error::NotSilent { what: "let its volumes rest", seconds: HOLD.as_secs() })?.map(Some)
 }
 
 /// What runs in the container, if it can be told: a snapshot is as good without.

@@ -31,7 +31,7 @@ impl Engine {
         let session = live.link.session();
         let within = |request| async move {
             let done = tokio::time::timeout(PATIENCE, ask(session, &request)).await;
-            done.unwrap_or(Err(Error::NotSilent { seconds: PATIENCE.as_secs() }))
+            done.unwrap_or(Err(Error::NotSilent { what: "stand still", seconds: PATIENCE.as_secs() }))
         };
         let frozen = within(HostRequest::Freeze).await;
         let (begun, at_ns) = (Instant::now(), now_ns());
