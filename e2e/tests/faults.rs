@@ -311,7 +311,8 @@ fn a_restart_that_is_cut_off_leaves_the_vm_and_its_disk() {
     host.await_silence();
     assert_eq!(host.fcvm(["ps", "-a", "--format", "{{.State}}"]).ok().text(), "exited");
     host.fcvm(["start", "box"]).ok();
-    assert_eq!(host.vm("box").exec(&["cat", "/lives"]).ok().text(), "life\nlife");
+    let second = "until [ $(wc -l < /lives) -ge 2 ]; do :; done; cat /lives";
+    assert_eq!(host.vm("box").exec(&["sh", "-c", second]).ok().text(), "life\nlife");
     let waiting = Started::new(host.command(["wait", "box"]), Vec::new());
     host.fcvm(["stop", "-t", "0", "box"]).ok();
     assert_eq!(waiting.finish().ok().text(), "137");
