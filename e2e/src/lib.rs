@@ -10,6 +10,7 @@ pub mod podman;
 mod program;
 mod qcow2;
 mod registry;
+mod shared;
 mod terminal;
 mod traces;
 
@@ -21,5 +22,6 @@ pub use host::{Host, Run, free_port, get, sha256};
 pub use program::{Finished, Started};
 pub use qcow2::write_qcow2;
 pub use registry::{Access, PASSWORD, Registry, USER, copy_image};
+pub use shared::{sh, tree, volume};
 pub use terminal::Terminal;
 pub use traces::Process;

@@ -2,30 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fcvm_e2e::{BUSYBOX, Host, Run, Started};
+use fcvm_e2e::{BUSYBOX, Host, Started, sh, tree, volume};
 use rustix::process::{Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-
-/// A directory of the host that holds something to see.
-fn tree(host: &Host, name: &str) -> PathBuf {
-    let dir = host.path().join(name);
-    fs::create_dir_all(dir.join("deep/er")).unwrap();
-    fs::write(dir.join("hello"), "from the host\n").unwrap();
-    fs::write(dir.join("deep/er/file"), "deep\n").unwrap();
-    dir
-}
-
-fn volume(dir: &Path, rest: &str) -> String {
-    format!("{}:{rest}", dir.display())
-}
-
-fn sh(vm: &Run<'_>, script: &str) -> String {
-    vm.exec(&["sh", "-c", script]).ok().text()
-}
 
 #[test]
 fn a_container_works_with_the_hosts_files_as_if_they_were_its_own() {

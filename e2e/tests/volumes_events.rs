@@ -5,12 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fcvm_e2e::{BUSYBOX, Host, Run, Started, inotifyd};
+use fcvm_e2e::{BUSYBOX, Host, Started, inotifyd, sh, tree, volume};
 use rustix::process::{Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
@@ -91,26 +90,9 @@ impl Watch {
     }
 }
 
-/// A directory of the host that holds something to see.
-fn tree(host: &Host, name: &str) -> PathBuf {
-    let dir = host.path().join(name);
-    fs::create_dir_all(dir.join("deep/er")).unwrap();
-    fs::write(dir.join("hello"), "from the host\n").unwrap();
-    fs::write(dir.join("deep/er/file"), "deep\n").unwrap();
-    dir
-}
-
-fn volume(dir: &Path, rest: &str) -> String {
-    format!("{}:{rest}", dir.display())
-}
-
 /// Where the program is that watches.
 fn tools() -> String {
     volume(&inotifyd(), "/tools:ro,events=off")
-}
-
-fn sh(vm: &Run<'_>, script: &str) -> String {
-    vm.exec(&["sh", "-c", script]).ok().text()
 }
 
 #[test]

@@ -2,14 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fcvm_e2e::{BUSYBOX, Host, Run};
+use fcvm_e2e::{BUSYBOX, Host, sh};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-fn sh(vm: &Run<'_>, script: &str) -> String {
-    vm.exec(&["sh", "-c", script]).ok().text()
-}
 
 /// A directory of the host with files that hold their names.
 fn tree(host: &Host, name: &str, files: &[&str]) -> PathBuf {
