@@ -122,27 +122,17 @@ async fn pass_on(client: &Client, mut signals: mpsc::Receiver<Signal>) {
 mod tests {
     use super::*;
     use crate::console::Console;
+    use crate::link::in_memory;
     use bytes::Bytes;
-    use fcvm_link::{Incoming, Receiver, Role, Session};
+    use fcvm_link::Receiver;
     use std::sync::Arc;
 
     const TYPIST: Streams = Streams { stdin: true, stdout: true, stderr: true };
 
-    fn session() -> ((Session, Incoming), (Session, Incoming)) {
-        let (near, far) = tokio::io::duplex(4 << 10);
-        let end = |transport, role| {
-            let (reader, writer) = tokio::io::split(transport);
-            let (session, incoming, driver) = fcvm_link::start(reader, writer, role);
-            tokio::spawn(driver.run());
-            (session, incoming)
-        };
-        (end(near, Role::Host), end(far, Role::Guest))
-    }
-
     /// A client's stream to an owner whose console is at a container; what the container is given comes by the receiver.
     async fn seated() -> (Stream, Receiver, impl Sized) {
-        let ((client, _), (owner, mut clients)) = session();
-        let ((to_guest, _), (guest, mut requests)) = session();
+        let ((client, _), (owner, mut clients)) = in_memory(4 << 10);
+        let ((to_guest, _), (guest, mut requests)) = in_memory(4 << 10);
         let (container, from_container) = to_guest.open(&"start").unwrap().split();
         let (guests, given) = requests.accept().await.unwrap().stream.split();
         let console = Console::default();

@@ -77,6 +77,19 @@ impl GuestLink {
     }
 }
 
+/// The two ends of a session of a test, driven over a transport with so much room.
+#[cfg(test)]
+pub(crate) fn in_memory(room: usize) -> ((Session, Incoming), (Session, Incoming)) {
+    let (near, far) = tokio::io::duplex(room);
+    let end = |transport, role| {
+        let (reader, writer) = tokio::io::split(transport);
+        let (session, incoming, driver) = fcvm_link::start(reader, writer, role);
+        tokio::spawn(driver.run());
+        (session, incoming)
+    };
+    (end(near, Role::Host), end(far, Role::Guest))
+}
+
 impl Drop for GuestLink {
     fn drop(&mut self) {
         self.task.abort();

@@ -38,24 +38,13 @@ async fn forward((mut from, from_gone): (Receiver, &Notify), (to, to_gone): (Sen
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::in_memory;
     use bytes::Bytes;
-    use fcvm_link::{Incoming, Lane, Role, Session};
-
-    /// The two ends of a session, driven.
-    fn session() -> ((Session, Incoming), (Session, Incoming)) {
-        let (near, far) = tokio::io::duplex(64 << 10);
-        let end = |transport, role| {
-            let (reader, writer) = tokio::io::split(transport);
-            let (session, incoming, driver) = fcvm_link::start(reader, writer, role);
-            tokio::spawn(driver.run());
-            (session, incoming)
-        };
-        (end(near, Role::Host), end(far, Role::Guest))
-    }
+    use fcvm_link::{Lane, Session};
 
     async fn spliced() -> (Stream, Stream, [Session; 4]) {
-        let ((client, _), (owner, mut clients)) = session();
-        let ((to_guest, _), (guest, mut requests)) = session();
+        let ((client, _), (owner, mut clients)) = in_memory(64 << 10);
+        let ((to_guest, _), (guest, mut requests)) = in_memory(64 << 10);
         let at_client = client.open(&"exec").unwrap();
         let opened = clients.accept().await.unwrap();
         let onward = to_guest.open(&"exec").unwrap();
