@@ -53,7 +53,8 @@ impl Frozen {
             if text.lines().any(|line| line == "frozen 1") {
                 return Ok(frozen);
             }
-            let changed = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&STILL_WITHIN))?;
+            let mut awaited = [PollFd::new(&events, PollFlags::PRI)];
+            let changed = rustix::io::retry_on_intr(|| poll(&mut awaited, Some(&STILL_WITHIN)))?;
             ensure!(changed > 0, "the container's processes do not stand still");
         }
     }

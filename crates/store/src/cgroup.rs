@@ -4,12 +4,9 @@ use fcvm_spec::{CgroupSpec, VmSpec};
 use fcvm_sys::cgroup::{self, Error, ROOT, Wanted};
 use std::path::{Path, PathBuf};
 
-/// Makes the cgroup that a VM asks for, and returns its directories.
-pub fn make_cgroup(spec: &VmSpec) -> Result<Vec<PathBuf>, Error> {
-    with(spec, |wanted| {
-        wanted.make(Path::new(ROOT))?;
-        wanted.directories(Path::new(ROOT))
-    })
+/// Makes the cgroup that a VM asks for.
+pub fn make_cgroup(spec: &VmSpec) -> Result<(), Error> {
+    with(spec, |wanted| wanted.make(Path::new(ROOT)))
 }
 
 /// Returns the directories of the cgroup that a VM asks for.
@@ -35,7 +32,7 @@ pub(crate) fn remove_cgroup(spec: &VmSpec) {
     }
 }
 
-fn with(spec: &VmSpec, act: impl FnOnce(&Wanted<'_>) -> Result<Vec<PathBuf>, Error>) -> Result<Vec<PathBuf>, Error> {
-    let Some(CgroupSpec { parent, settings }) = &spec.cgroup else { return Ok(Vec::new()) };
+fn with<T: Default>(spec: &VmSpec, act: impl FnOnce(&Wanted<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    let Some(CgroupSpec { parent, settings }) = &spec.cgroup else { return Ok(T::default()) };
     act(&Wanted { parent: Path::new(parent), name: &format!("fcvm-{}", spec.id), settings })
 }

@@ -162,7 +162,7 @@ fn kill_all(directory: &Path) -> io::Result<()> {
         let _it_has_ended = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
         let mut ended = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
         let limit = rustix::event::Timespec { tv_sec: PATIENCE_S, tv_nsec: 0 };
-        rustix::event::poll(&mut ended, Some(&limit))?;
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut ended, Some(&limit)))?;
     }
     Ok(())
 }
