@@ -67,6 +67,9 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// The kernel does not say when a view begins.
+    #[error("ask the kernel for the time of files")]
+    FileClock(#[source] std::io::Error),
     /// No view is at that place of a VM.
     #[error("VM {vm} has no volume with `fork` at {path}")]
     NoView {

@@ -9,6 +9,7 @@ pub mod mapping;
 pub mod memfd;
 pub mod process;
 pub mod socket;
+pub mod stamp;
 pub mod thread;
 pub mod tsc;
 pub mod userfaultfd;

@@ -13,6 +13,7 @@ use fcvm_proto::restore::Delta;
 use fcvm_spec::{Invalid, Removal, RestartPolicy, SnapshotId, VmSpec, VolumeSpec};
 use fcvm_store::snapshot::{ContainerState, Holds, Manifest, SavedMachine, SnapshotDir, SnapshotHold, name};
 use fcvm_store::{OwnedVm, Restored};
+use fcvm_sys::stamp;
 use fcvm_vmm::{Choice, Saved};
 use fcvm_volume::State;
 use std::path::Path;
@@ -31,7 +32,8 @@ impl Engine {
         // What is given once is the container's from then on, in later machines too.
         vm.update(|record| record.spec.container.env.extend_from_slice(env))?;
         self.check_volumes(&request.spec.container).map_err(missing)?;
-        vm.update(|record| begin_views(&mut record.spec.container))?;
+        let now = stamp::now_ns().map_err(Error::FileClock)?;
+        vm.update(|record| begin_views(&mut record.spec.container, now))?;
         if snapshot.manifest()?.holds == Holds::Disk {
             return self.prepare_with_disk(vm, &snapshot).await;
         }

@@ -26,7 +26,7 @@ pub struct Conflict {
 /// What the host's files were when the view was made.
 #[derive(Debug, Default)]
 pub(super) struct Base {
-    /// Files that were touched later have changed.
+    /// Files with a later change time have changed.
     pub(super) since_ns: i64,
     /// But for those that were touched by an earlier merge: the change times that they have from it.
     pub(super) applied: BTreeMap<PathBuf, i64>,
@@ -177,7 +177,7 @@ impl Merging {
     fn is_touched(&self, path: &Path) -> io::Result<bool> {
         let Some(stat) = self.target.look(path)? else { return Ok(true) };
         let changed = changed_ns(&stat);
-        Ok(changed >= self.base.since_ns && self.base.applied.get(path) != Some(&changed))
+        Ok(changed > self.base.since_ns && self.base.applied.get(path) != Some(&changed))
     }
 
     /// Whether both sides have the same file.

@@ -4,13 +4,11 @@ use crate::run::now_ns;
 use crate::{Engine, Error, Remove};
 use fcvm_spec::{ContainerSpec, VolumeBeginning, VolumeName, VolumeSource, VolumeSpec, VolumeView};
 use fcvm_store::{VolumeDir, VolumeRecord, VolumeUse};
+use fcvm_sys::stamp;
 use oci_spec::image::ImageConfiguration;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// The kernel's times of files lag behind the clock by a tick: what is changed while a view is made counts as changed after.
-const TICK_NS: i64 = 10_000_000;
 
 impl Engine {
     /// Settles what the volumes of a VM are before its first start. Done again, it changes nothing.
@@ -29,7 +27,7 @@ impl Engine {
             }
         }
         self.check_volumes(container)?;
-        begin_views(container);
+        begin_views(container, stamp::now_ns().map_err(Error::FileClock)?);
         Ok(())
     }
 
@@ -127,11 +125,11 @@ pub(crate) fn used(container: &mut ContainerSpec) {
     }
 }
 
-/// Views that were not made yet begin now.
-pub(crate) fn begin_views(container: &mut ContainerSpec) {
+/// Views that were not made yet begin now, by the clock that files are stamped with.
+pub(crate) fn begin_views(container: &mut ContainerSpec, now_ns: i64) {
     for volume in &mut container.volumes {
         if let VolumeView::Fork { since_ns: since @ None } = &mut volume.view {
-            *since = Some(now_ns() - TICK_NS);
+            *since = Some(now_ns);
         }
     }
 }
@@ -163,10 +161,10 @@ mod tests {
     fn a_view_begins_once() {
         let volumes = vec![VolumeSpec::parse("/a:/b:fork").unwrap()];
         let mut container = ContainerSpec { volumes, ..ContainerSpec::default() };
-        begin_views(&mut container);
+        begin_views(&mut container, 1);
         let begun = container.clone();
-        assert!(matches!(begun.volumes[0].view, VolumeView::Fork { since_ns: Some(_) }));
-        begin_views(&mut container);
+        assert_eq!(begun.volumes[0].view, VolumeView::Fork { since_ns: Some(1) });
+        begin_views(&mut container, 2);
         assert_eq!(container, begun);
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
+use fcvm_sys::stamp;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 
 /// The host's directory, what the guest has, and a base that begins now.
 struct Sides {
@@ -18,7 +19,7 @@ impl Sides {
         for (path, text) in files {
             sides.write("host", path, text);
         }
-        sides.base.since_ns = sides.now();
+        sides.base.since_ns = Self::now();
         sides
     }
 
@@ -32,15 +33,11 @@ impl Sides {
         fs::write(path, text).unwrap();
     }
 
-    /// A time of the kernel's that is later than all files here: its clock is coarse.
-    fn now(&self) -> i64 {
-        let stamp = |_| {
-            fs::write(self.dir.path().join("now"), "").unwrap();
-            let found = fs::metadata(self.dir.path().join("now")).unwrap();
-            found.ctime() * 1_000_000_000 + found.ctime_nsec()
-        };
-        let first = stamp(0);
-        (0..).map(stamp).find(|time| *time > first).unwrap()
+    /// The time of files now; what comes behind this has a later one.
+    fn now() -> i64 {
+        let now = stamp::now_ns().unwrap();
+        while stamp::now_ns().unwrap() <= now {}
+        now
     }
 
     fn merge(&mut self, changes: &[(&str, Change)]) -> Result<Vec<String>, Vec<String>> {
