@@ -254,8 +254,8 @@ pub enum Error {
     /// A snapshot is not one of a machine.
     #[error("this snapshot is of a disk: there is no machine in it")]
     OnlyADisk,
-    /// The guest did not do in time what comes before a capture.
-    #[error("the guest did not {what} within {seconds} s; it goes on")]
+    /// The guest did not do in time what it was asked for.
+    #[error("the guest did not {what} within {seconds} s; the VM goes on as it was")]
     NotSilent {
         /// What it had to do.
         what: &'static str,

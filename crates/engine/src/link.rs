@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 
 /// How long a guest may take to fall silent. It only has to finish the frame that it is sending.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a guest may take for what its owner waits for and does nothing else meanwhile: nobody could stop the VM.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A session and the task that moves its bytes. Dropping it ends both.
 #[derive(Debug)]
@@ -70,10 +72,7 @@ impl GuestLink {
         let (asker, parked) = oneshot::channel();
         self.parks.send(asker).await.map_err(|_| Error::Lost)?;
         self.session.park();
-        match tokio::time::timeout(PATIENCE, parked).await {
-            Ok(parked) => parked.map_err(|_| Error::Lost),
-            Err(_) => Err(Error::NotSilent { what: "fall silent", seconds: PATIENCE.as_secs() }),
-        }
+        within(PATIENCE, "fall silent", async { parked.await.map_err(|_| Error::Lost) }).await
     }
 }
 
@@ -167,10 +166,32 @@ pub(crate) async fn ask(session: &Session, request: &HostRequest) -> Result<(), 
     }
 }
 
+/// Waits for what a guest is to do, but no longer than this.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    what: &'static str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or(Err(Error::NotSilent { what, seconds: limit.as_secs() }))
+}
+
 /// Asks the guest for one message.
 pub(crate) async fn answer<T: DeserializeOwned>(session: &Session, request: &HostRequest) -> Result<T, Error> {
     let (sender, mut receiver) = session.open(request).map_err(|_| Error::Lost)?.split();
     let item = receiver.recv().await.map_err(crate::control::refused)?.ok_or(Error::Lost)?;
     sender.finish();
     item.message().map_err(|error| Error::Refused(format!("the guest answered nonsense: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_answers_nothing_is_not_waited_for_for_ever() {
+        let ((session, _incoming), _guest) = in_memory(4096);
+        let asked = within(SOON, "answer", ask(&session, &HostRequest::Quiesce)).await;
+        assert!(matches!(asked, Err(Error::NotSilent { what: "answer", seconds: 60 })), "{asked:?}");
+    }
 }

@@ -5,7 +5,7 @@ use super::lives::Lives;
 use super::{advance, now_ns};
 use crate::control::{Ask, CaptureAnswer, PAUSED};
 use crate::error::in_full;
-use crate::link::ask;
+use crate::link::{SOON, ask, within};
 use crate::{Engine, Error, disks, metadata};
 use fcvm_link::Stream;
 use fcvm_net::Published;
@@ -135,7 +135,9 @@ impl Engine {
         id: &SnapshotId,
     ) -> Result<Life, Error> {
         let awake = self.boot_next(vm, choice, id).await?;
-        let next = self.begin_life(vm, awake, lives.attachment.output.clone(), lives.control.console()).await?;
+        let next = self.begin_life(vm, awake, lives.attachment.output.clone(), lives.control.console());
+        // A machine of a snapshot that says nothing must not keep the one that runs.
+        let next = within(SOON, "wake from the snapshot", next).await?;
         vm.update(|record| record.started_ns = Some(now_ns()))?;
         self.reach(FailPoint::RewindAwake)?;
         vm.dir().take_over_next()?;
@@ -161,10 +163,12 @@ async fn update(vm: &mut OwnedVm, life: &Life, limits: Limits) -> Result<(), Err
     if let Some(size) = rootfs_size {
         disks::grow(&life.files.scratch, size)?;
         life.machine.resize_disk(disks::SCRATCH, size.bytes()).await?;
-        ask(life.link.session(), &HostRequest::Grow { bytes: size.bytes() }).await?;
+        let grow = HostRequest::Grow { bytes: size.bytes() };
+        within(SOON, "use its larger disk", ask(life.link.session(), &grow)).await?;
     }
     if memory.is_some() || cpu_milli.is_some() {
-        ask(life.link.session(), &HostRequest::Limit { memory: memory.map(MiB::bytes), cpu_milli }).await?;
+        let limit = HostRequest::Limit { memory: memory.map(MiB::bytes), cpu_milli };
+        within(SOON, "change the container's limits", ask(life.link.session(), &limit)).await?;
     }
     vm.update(|record| record.spec = spec)?;
     vm.note(What::Update);

@@ -8,7 +8,7 @@
 
 use super::{CaptureRequest, Captured, Quiesce, census};
 use crate::disks::ExtraDisk;
-use crate::link::{GuestLink, ask};
+use crate::link::{GuestLink, ask, within};
 use crate::run::now_ns;
 use crate::volumes::{Held, Volumes};
 use crate::{Engine, Error, clock};
@@ -181,8 +181,7 @@ impl Engine {
         let census = census_of(live).await;
         if request.quiesce == Quiesce::Yes {
             let written = ask(live.link.session(), &HostRequest::Quiesce);
-            let written = tokio::time::timeout(QUIESCE, written).await;
-            written.map_err(|_| Error::NotSilent { what: "write back its files", seconds: QUIESCE.as_secs() })??;
+            within(QUIESCE, "write back its files", written).await?;
         }
         let held = hold(live).await?;
         let parked = live.link.park().await?;
@@ -206,13 +205,12 @@ impl Engine {
 /// Lets the requests of the volumes be answered, begins no others, and tells what the volumes are then.
 async fn hold(live: &Live<'_>) -> Result<Option<(Held, Vec<State>)>, Error> {
     let Some(volumes) = live.volumes else { return Ok(None) };
-    let held = async {
+    let hold = async {
         let held = volumes.hold(live.link.session()).await?;
         let states = volumes.save(&held).await?;
-        Ok((held, states))
+        Ok(Some((held, states)))
     };
-    let held = tokio::time::timeout(HOLD, held).await;
-    held.map_err(|_| Error::NotSilent { what: "let its volumes rest", seconds: HOLD.as_secs() })?.map(Some)
+    within(HOLD, "let its volumes rest", hold).await
 }
 
 /// What runs in the container, if it can be told: a snapshot is as good without.

@@ -5,7 +5,7 @@ use super::capture::{Keep, Live, MachineFiles, blocking, copy_disks, describe, e
 use super::{CaptureRequest, Captured};
 use crate::cache::Warm;
 use crate::disks;
-use crate::link::ask;
+use crate::link::{ask, within};
 use crate::plan;
 use crate::run::{Beginning, CacheUse, Prepared, host_facts, now_ns};
 use crate::{Engine, Error};
@@ -29,11 +29,8 @@ impl Engine {
         // What the author of the VM's image says: a boot needs it.
         let config = self.image_of(live.record)?.config;
         let session = live.link.session();
-        let within = |request| async move {
-            let done = tokio::time::timeout(PATIENCE, ask(session, &request)).await;
-            done.unwrap_or(Err(Error::NotSilent { what: "stand still", seconds: PATIENCE.as_secs() }))
-        };
-        let frozen = within(HostRequest::Freeze).await;
+        let asked = |what, request| async move { within(PATIENCE, what, ask(session, &request)).await };
+        let frozen = asked("stand still", HostRequest::Freeze).await;
         let (begun, at_ns) = (Instant::now(), now_ns());
         let copied = match frozen {
             Ok(()) => copy(live, &staging).await,
@@ -41,7 +38,7 @@ impl Engine {
             Err(error @ Error::NotSilent { .. }) => Err(error),
             Err(error) => return Err(error),
         };
-        match (copied, within(HostRequest::Thaw).await) {
+        match (copied, asked("go on", HostRequest::Thaw).await) {
             (Ok(()), thawed) => thawed?,
             (Err(error), Ok(())) => return Err(error),
             (Err(first), Err(then)) => return Err(Error::Twice { first: Box::new(first), then: Box::new(then) }),
