@@ -7,8 +7,9 @@ use rustix::process::{Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
 fn a_container_works_with_the_hosts_files_as_if_they_were_its_own() {
@@ -153,6 +154,37 @@ fn what_the_host_takes_away_is_an_error_of_its_own_and_the_volume_goes_on() {
         let _the_container_writes_meanwhile = fs::remove_dir_all(&src);
     }
     vm.exec(&["touch", "/src/late"]).failed(1, "No such file or directory");
+    host.fcvm(["rm", "-f", "-t", "0", "box"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn commands_start_while_the_agent_has_files_of_a_volume_open_itself() {
+    let host = Host::new();
+    let (src, many) = (tree(&host, "src"), host.path().join("many"));
+    fs::create_dir(&many).unwrap();
+    for number in 0..200 {
+        fs::write(many.join(number.to_string()), "x").unwrap();
+    }
+    fs::write(src.join("passwd"), "root:x:0:0:root:/root:/bin/sh\ncarol:x:1234:100::/:/bin/sh\n").unwrap();
+    let file = volume(&src.join("passwd"), "/etc/passwd");
+    let vm = host.start("box", &["-v", &volume(&src, "/src"), "-v", &file, "-u", "1234", BUSYBOX, "sleep", "1000"]);
+    assert!(host.fcvm(["top", "box", "user", "pid"]).ok().text().contains("carol"));
+    // The agent copies, and raises events of a file that was written and closed, while it starts programs.
+    let copied = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (inside, back) = (Path::new("box:/src/copy"), host.path().join("back"));
+            host.fcvm([Path::new("cp"), &many, inside]).ok();
+            host.fcvm([Path::new("cp"), inside, &back]).ok();
+            copied.store(true, Ordering::Release);
+        });
+        while !copied.load(Ordering::Acquire) {
+            fs::write(src.join("hello"), "again\n").unwrap();
+            vm.exec(&["true"]).ok();
+        }
+    });
+    assert_eq!(fs::read_dir(src.join("copy")).unwrap().count(), 200);
     host.fcvm(["rm", "-f", "-t", "0", "box"]).ok();
     host.assert_clean();
 }

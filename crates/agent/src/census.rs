@@ -7,6 +7,7 @@ use fcvm_proto::message::Transport;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use tokio::task::spawn_blocking;
 
 /// Processes and sockets of one message, and characters of a command: together they fit a frame.
 const PROCESSES: usize = 32;
@@ -22,7 +23,9 @@ pub(crate) async fn answer(container: Option<i32>, stream: Stream) {
     let (sender, mut receiver) = stream.split();
     let sent = async {
         let Some(first) = container else { return Ok(()) };
-        for processes in processes().chunks(PROCESSES) {
+        // Who is looked at may wait for a volume.
+        let processes = spawn_blocking(processes).await.unwrap_or_default();
+        for processes in processes.chunks(PROCESSES) {
             sender.message(&Census { processes: processes.to_vec(), ..Census::default() }).await?;
         }
         for listeners in listeners(first).chunks(LISTENERS) {

@@ -1,4 +1,8 @@
 //! Starts a program with streams of ours, so that they can be carried.
+//!
+//! Not on the agent's own thread. A new process begins with a copy of all our descriptors and gives them up as it is
+//! executed, for which whoever starts it waits. If another thread has just opened a file of a volume, giving that up asks
+//! the volume, and what it asks the agent's own thread carries.
 
 use crate::pump::Streams;
 use crate::terminal::Pair;
@@ -7,7 +11,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use tokio::net::unix::pipe;
+use tokio::task::spawn_blocking;
 
 /// Whether a process has a stdin of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +24,44 @@ pub(crate) enum Input {
     Carried,
 }
 
-/// Starts `command` in a process group of its own; returns its number and our ends of its streams.
-pub(crate) fn start(mut command: Command, input: Input) -> io::Result<(i32, Streams)> {
+/// A program that is to be started.
+#[derive(Debug)]
+pub(crate) struct Program {
+    command: Command,
+    inherited: Vec<OwnedFd>,
+}
+
+impl Program {
+    pub(crate) fn new(command: Command) -> Self {
+        Self { command, inherited: Vec::new() }
+    }
+
+    /// It also has these, by the numbers that they have here.
+    pub(crate) fn inheriting(command: Command, inherited: Vec<OwnedFd>) -> Self {
+        Self { command, inherited }
+    }
+
+    /// Starts it in a process group of its own; returns its number. The reaper waits for it.
+    async fn start(self) -> io::Result<i32> {
+        // What one inherits no other may: one after the other.
+        static ALONE: Mutex<()> = Mutex::new(());
+        let Self { mut command, inherited } = self;
+        let start = move || {
+            let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+            for fd in &inherited {
+                rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+            }
+            let child = command.process_group(0).spawn()?;
+            drop((command, inherited));
+            Ok(child.id() as i32)
+        };
+        spawn_blocking(start).await?
+    }
+}
+
+/// Starts a program with pipes; returns its number and our ends of them.
+pub(crate) async fn start(mut program: Program, input: Input) -> io::Result<(i32, Streams)> {
+    let command = &mut program.command;
     let (stdout, their_stdout) = pipe_pair()?;
     let (stderr, their_stderr) = pipe_pair()?;
     let stdin = match input {
@@ -33,17 +75,16 @@ pub(crate) fn start(mut command: Command, input: Input) -> io::Result<(i32, Stre
             Some(pipe::Sender::from_owned_fd(ours)?)
         }
     };
-    let child = command.stdout(their_stdout).stderr(their_stderr).process_group(0).spawn()?;
+    command.stdout(their_stdout).stderr(their_stderr);
+    let pid = program.start().await?;
     let (stdout, stderr) = (pipe::Receiver::from_owned_fd(stdout)?, pipe::Receiver::from_owned_fd(stderr)?);
-    // The reaper waits for it; dropping the handle does not.
-    Ok((child.id() as i32, Streams { stdin, stdout, stderr: Some(stderr) }))
+    Ok((pid, Streams { stdin, stdout, stderr: Some(stderr) }))
 }
 
-/// Starts `command` in a process group of its own with a terminal's other side; returns its number and ours.
-pub(crate) fn start_at(mut command: Command, Pair { master, slave }: Pair) -> io::Result<(i32, Streams)> {
-    command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
-    let child = command.process_group(0).spawn()?;
-    Ok((child.id() as i32, Streams::of_terminal(master)?))
+/// Starts a program with a terminal's other side; returns its number and ours.
+pub(crate) async fn start_at(mut program: Program, Pair { master, slave }: Pair) -> io::Result<(i32, Streams)> {
+    program.command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
+    Ok((program.start().await?, Streams::of_terminal(master)?))
 }
 
 impl Streams {

@@ -1,6 +1,6 @@
 //! The container: started once by crun from the host's configuration, and afterwards the agent's own child.
 
-use crate::command::{self, Input};
+use crate::command::{self, Input, Program};
 use crate::exec::Refusal;
 use crate::helper::Helpers;
 use crate::join::find_program_in;
@@ -118,7 +118,7 @@ async fn create(bundle: &Path, wanted: Wanted, reaper: &Reaper) -> Result<Stream
         }
     };
     command.arg("--bundle").arg(bundle).arg(NAME);
-    let (crun, streams) = command::start(command, input).context("start crun").map_err(failed)?;
+    let (crun, streams) = command::start(Program::new(command), input).await.context("start crun").map_err(failed)?;
     match reaper.ended(crun).await {
         Ok(Exit::Code(0)) => {}
         _ => return Err(Refusal::new(125, complaint())),

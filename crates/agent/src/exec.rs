@@ -44,7 +44,7 @@ pub(crate) async fn serve(
         Ok(Carried::Detached) => return process.abandon().await,
         Err(_) => kill_group(pid),
     }
-    helpers.refill();
+    helpers.refill().await;
 }
 
 /// Why a command was not started.

@@ -3,20 +3,23 @@
 //! Starting one takes longer than all that it does, so one waits ahead. A snapshot holds it too, and the first command of
 //! a clone finds it.
 
-use crate::command::{self, Input};
+use crate::command::{self, Input, Program};
 use crate::exec::Refusal;
 use crate::join::{self, Request};
 use crate::pump::Streams;
 use crate::reaper::Reaper;
 use crate::terminal::{self, Pair};
 use anyhow::{Context, Result};
-use std::cell::RefCell;
+use fcvm_proto::message::TerminalSize;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::process::Command;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 /// What a pipe takes without a reader, in bytes.
 const PIPE: usize = 64 << 10;
@@ -33,7 +36,7 @@ struct Helper {
 /// The helper that waits ahead, if there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Helpers {
-    ready: RefCell<Option<Helper>>,
+    ready: Mutex<Option<Helper>>,
 }
 
 impl Helpers {
@@ -42,42 +45,56 @@ impl Helpers {
         let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
         let bytes = serde_json::to_vec(request).context("encode the helper's request").map_err(failed)?;
         let helper = match request.terminal() {
-            None => self.ready.take().filter(Helper::lives).map_or_else(|| Helper::start(None), Ok),
-            Some((root, size)) => {
-                terminal::open(&root, size).context("make a terminal").and_then(|pair| Helper::start(Some(pair)))
-            }
+            None => self.take().await,
+            Some((root, size)) => Helper::at_terminal(root, size).await,
         };
         let helper = helper.map_err(failed)?;
         helper.run(bytes, reaper).await
     }
 
+    /// The one that waits ahead, or a new one.
+    async fn take(&self) -> Result<Helper> {
+        let waiting = self.ready.lock().await.take();
+        match waiting.filter(Helper::lives) {
+            Some(helper) => Ok(helper),
+            None => Helper::start(None).await,
+        }
+    }
+
     /// Starts the one that waits ahead, if there is none. That it cannot be started shows when it is needed.
-    pub(crate) fn refill(&self) {
-        let mut ready = self.ready.borrow_mut();
+    pub(crate) async fn refill(&self) {
+        let mut ready = self.ready.lock().await;
         if ready.is_none() {
-            *ready = Helper::start(None).ok();
+            *ready = Helper::start(None).await.ok();
         }
     }
 }
 
 impl Helper {
     /// Starts one with pipes, or at a terminal.
-    fn start(terminal: Option<Pair>) -> Result<Self> {
+    async fn start(terminal: Option<Pair>) -> Result<Self> {
         let (their_request, request) = command::pipe_pair().context("make a pipe")?;
         let (status, their_status) = command::pipe_pair().context("make a pipe")?;
         let mut helper = Command::new("/proc/self/exe");
         helper.env_clear().arg(join::ARGUMENT);
         for end in [&their_request, &their_status] {
             helper.arg(end.as_raw_fd().to_string());
-            inherit(end)?;
         }
+        let helper = Program::inheriting(helper, vec![their_request, their_status]);
         let started = match terminal {
-            None => command::start(helper, Input::Carried),
-            Some(pair) => command::start_at(helper, pair),
+            None => command::start(helper, Input::Carried).await,
+            Some(pair) => command::start_at(helper, pair).await,
         };
         let (pid, streams) = started.context("start the helper")?;
         let status = pipe::Receiver::from_owned_fd(status).context("watch the helper")?;
         Ok(Self { pid, streams, request: request.into(), status })
+    }
+
+    /// Starts one at a new terminal of a container.
+    async fn at_terminal(root: PathBuf, size: TerminalSize) -> Result<Self> {
+        // Whatever the container has put in that place, maybe a volume.
+        let opened = spawn_blocking(move || terminal::open(&root, size)).await?;
+        Self::start(Some(opened.context("make a terminal")?)).await
     }
 
     fn lives(&self) -> bool {
@@ -110,9 +127,4 @@ impl Helper {
             }
         }
     }
-}
-
-/// Lets the next program have a descriptor. Programs are started by one thread, one after the other.
-fn inherit(fd: &OwnedFd) -> Result<()> {
-    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).context("pass a descriptor on")
 }

@@ -7,7 +7,7 @@
 //! A container with a terminal has one that conmon makes. Podman is at one of the agent's then, and copies between them:
 //! that is the way in which it tells the container of sizes.
 
-use crate::command::{self, Input};
+use crate::command::{self, Input, Program};
 use crate::exec::Refusal;
 use crate::helper::Helpers;
 use crate::join::Request;
@@ -54,7 +54,10 @@ pub(crate) async fn start(
     let mut appears = watch().context("watch for Podman's container").map_err(failed)?;
     let (podman, streams) = match terminal(oci) {
         Some(size) => helpers.run(&Request::new(&at_terminal(oci, health, size), None), reaper).await?,
-        None => command::start(podman(oci, health), input).context("start Podman").map_err(failed)?,
+        None => {
+            let podman = Program::new(podman(oci, health));
+            command::start(podman, input).await.context("start Podman").map_err(failed)?
+        }
     };
     let mut process = Process::new(podman, streams, reaper);
     let mut events = [0; 1024];

@@ -128,7 +128,7 @@ impl Guest {
             }
             Ok(HostRequest::Quiesce) => {
                 // A clone's first command finds a helper that waits.
-                self.helpers.refill();
+                self.helpers.refill().await;
                 let written = tokio::task::spawn_blocking(rustix::fs::sync).await;
                 let done = written.map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Ok);
                 reply(stream, &done).await;

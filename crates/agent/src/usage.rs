@@ -6,6 +6,7 @@ use fcvm_proto::usage::{Process, Processes, Usage};
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use tokio::task::spawn_blocking;
 
 /// Processes of one message, and characters of a command: together they fit a frame.
 const PROCESSES: usize = 16;
@@ -66,11 +67,8 @@ pub(crate) async fn answer_processes(first: Option<i32>, stream: Stream) {
     let (sender, mut receiver) = stream.split();
     let sent = async {
         let Some(first) = first else { return Ok(()) };
-        let names = Names::of(first);
-        let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
-        let uptime = uptime.split('.').next().and_then(|seconds| seconds.parse::<u64>().ok()).unwrap_or(0) * 100;
-        let all = cgroup::processes_below(Path::new(cgroup::CONTAINER));
-        let processes: Vec<Process> = all.into_iter().filter_map(|pid| process(pid, &names)).collect();
+        // The names may be in a volume, and who is looked at may wait for one.
+        let (uptime, processes) = spawn_blocking(move || processes(first)).await.unwrap_or_default();
         for part in processes.chunks(PROCESSES) {
             sender.message(&Processes { uptime, processes: part.to_vec() }).await?;
         }
@@ -80,6 +78,15 @@ pub(crate) async fn answer_processes(first: Option<i32>, stream: Stream) {
         sender.finish();
         let _ = receiver.recv().await;
     }
+}
+
+/// The time since the machine started, in hundredths of a second, and the processes of a container given by its first one.
+fn processes(first: i32) -> (u64, Vec<Process>) {
+    let names = Names::of(first);
+    let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let uptime = uptime.split('.').next().and_then(|seconds| seconds.parse::<u64>().ok()).unwrap_or(0) * 100;
+    let all = cgroup::processes_below(Path::new(cgroup::CONTAINER));
+    (uptime, all.into_iter().filter_map(|pid| process(pid, &names)).collect())
 }
 
 /// Users and groups of the image by their numbers.

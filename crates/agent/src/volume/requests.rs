@@ -39,8 +39,9 @@ const DIRECTORY: u32 = 0o040_000;
 
 /// What may be set with no effect but an event: access and modification time, to now or not (`FATTR_*`), by a handle.
 const TIMES: u32 = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10;
-/// Nothing is remembered of what is read by a handle of ours (`FOPEN_DIRECT_IO`).
-const DIRECT: u32 = 1;
+/// Nothing is remembered of what is read by a handle of ours (`FOPEN_DIRECT_IO`), and whoever closes it waits for nothing
+/// (`FOPEN_NOFLUSH`): a program that the agent starts at that moment has it too and closes it as it is executed.
+const OPENED: u32 = 1 | 1 << 5;
 
 /// What requests are about (`fuse_opcode`).
 mod opcode {
@@ -126,7 +127,7 @@ impl Requests {
             _ => {}
         }
         let is_ours = |at: usize| long(&request, at) & OURS != 0;
-        if matches!(opcode, opcode::RELEASE | opcode::RELEASEDIR) && is_ours(REQUEST_HEADER) {
+        if matches!(opcode, opcode::FLUSH | opcode::RELEASE | opcode::RELEASEDIR) && is_ours(REQUEST_HEADER) {
             return Treatment::Answer(answer(&request, 0, &[]));
         }
         // No program is to wait for the host about what never was; it looks anew.
@@ -183,7 +184,6 @@ impl Requests {
                 Treatment::Carry(ask(&request, opcode::GETATTR, node, &[0; 16]))
             }
             (opcode::OPEN, What::Changed(_) | What::Created(_)) => open(&request),
-            (opcode::FLUSH, _) if long(&request, REQUEST_HEADER) & OURS != 0 => refuse(&request, Errno::NOSYS),
             (opcode::LOOKUP, What::Created(_)) if is_named(0) => refuse(&request, Errno::NOENT),
             (opcode::SYMLINK, What::Created(_)) if is_named(0) => self.look(&request, event, 0),
             (opcode::MKDIR, What::Created(_)) if is_named(8) => self.look(&request, event, 8),
@@ -297,7 +297,7 @@ fn refuse(request: &[u8], error: Errno) -> Treatment {
 
 /// Opens a file for the thread that raises events; the host knows nothing of it (`fuse_open_out`).
 fn open(request: &[u8]) -> Treatment {
-    let opened = [&OURS.to_ne_bytes()[..], &DIRECT.to_ne_bytes(), &[0; 4]].concat();
+    let opened = [&OURS.to_ne_bytes()[..], &OPENED.to_ne_bytes(), &[0; 4]].concat();
     Treatment::Answer(answer(request, 0, &opened))
 }
 
