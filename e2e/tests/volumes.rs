@@ -5,7 +5,7 @@
 use fcvm_e2e::{BUSYBOX, Host, Started, sh, tree, volume};
 use rustix::process::{Signal, kill_process};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -185,6 +185,31 @@ fn commands_start_while_the_agent_has_files_of_a_volume_open_itself() {
         }
     });
     assert_eq!(fs::read_dir(src.join("copy")).unwrap().count(), 200);
+    host.fcvm(["rm", "-f", "-t", "0", "box"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn a_volume_that_does_not_answer_keeps_nobody_waiting_but_who_asks_it() {
+    let host = Host::new();
+    let src = tree(&host, "src");
+    let vm = host.start("box", &["-v", &volume(&src, "/src"), BUSYBOX, "sleep", "1000"]);
+    // What goes straight from a file to a pipe (sendfile) holds the pipe's lock while the volume is asked.
+    // Nobody interrupts who writes to it first, so the agent finds it locked.
+    let script = "echo $$; exec 4<&0; cat /etc/hostname > /dev/null; \
+        (exec 3</src/hello; echo open; read go <&4; > /tmp/go; exec chrt -f 1 cat /etc/hostname - <&3) & \
+        until [ -e /tmp/go ]; do :; done; \
+        while :; do read where < /proc/$!/wchan; case $where in request_wait*|folio_wait*) exit 0;; esac; done";
+    let (mut held, words) = Started::streaming(host.command(["exec", "--privileged", "-i", "box", "sh", "-c", script]));
+    let mut words = BufReader::new(words).lines();
+    let (shell, _open) = (words.next().unwrap().unwrap(), words.next().unwrap().unwrap());
+    let server = host.file_server("box");
+    kill_process(server, Signal::STOP).unwrap();
+    held.stdin().write_all(b"go\n").unwrap();
+    sh(&vm, &format!("while [ -d /proc/{shell} ]; do :; done"));
+    assert_eq!(vm.exec(&["echo", "answers"]).ok().text(), "answers");
+    kill_process(server, Signal::CONT).unwrap();
+    held.finish().ok();
     host.fcvm(["rm", "-f", "-t", "0", "box"]).ok();
     host.assert_clean();
 }

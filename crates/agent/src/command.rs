@@ -6,13 +6,11 @@
 
 use crate::pump::Streams;
 use crate::terminal::Pair;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use tokio::net::unix::pipe;
 use tokio::task::spawn_blocking;
 
 /// Whether a process has a stdin of its own.
@@ -72,28 +70,17 @@ pub(crate) async fn start(mut program: Program, input: Input) -> io::Result<(i32
         Input::Carried => {
             let (theirs, ours) = pipe_pair()?;
             command.stdin(theirs);
-            Some(pipe::Sender::from_owned_fd(ours)?)
+            Some(ours)
         }
     };
     command.stdout(their_stdout).stderr(their_stderr);
-    let pid = program.start().await?;
-    let (stdout, stderr) = (pipe::Receiver::from_owned_fd(stdout)?, pipe::Receiver::from_owned_fd(stderr)?);
-    Ok((pid, Streams { stdin, stdout, stderr: Some(stderr) }))
+    Ok((program.start().await?, Streams::Pipes { stdin, stdout, stderr }))
 }
 
 /// Starts a program with a terminal's other side; returns its number and ours.
 pub(crate) async fn start_at(mut program: Program, Pair { master, slave }: Pair) -> io::Result<(i32, Streams)> {
     program.command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
-    Ok((program.start().await?, Streams::of_terminal(master)?))
-}
-
-impl Streams {
-    /// The streams of a terminal's process, by the terminal's master, which does not block.
-    pub(crate) fn of_terminal(master: OwnedFd) -> io::Result<Self> {
-        let stdin = pipe::Sender::from_file_unchecked(File::from(master.try_clone()?))?;
-        let stdout = pipe::Receiver::from_file_unchecked(File::from(master))?;
-        Ok(Self { stdin: Some(stdin), stdout, stderr: None })
-    }
+    Ok((program.start().await?, Streams::Terminal(master)))
 }
 
 /// A pipe's reading and writing end; neither is inherited but by the program that it is given to.

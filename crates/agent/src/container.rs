@@ -5,7 +5,7 @@ use crate::exec::Refusal;
 use crate::helper::Helpers;
 use crate::join::find_program_in;
 use crate::podman;
-use crate::pump::{Process, Streams};
+use crate::pump::{Process, Pump, Streams};
 use crate::reaper::Reaper;
 use crate::{cgroup, disk, init, place, terminal, user, volume, world};
 use anyhow::{Context, Result};
@@ -94,7 +94,8 @@ async fn by_crun(oci: &Value, wanted: Wanted, reaper: &Reaper) -> Result<(i32, P
     let streams = create(&bundle, wanted, reaper).await?;
     let pid = fs::read_to_string(PID_FILE).context("read the container's number").map_err(failed)?;
     let pid = pid.trim().parse().context("read the container's number").map_err(failed)?;
-    Ok((pid, Process::new(pid, streams, reaper).first_of(cgroup::CONTAINER.into())))
+    let pump = Pump::start().context("start to carry its streams").map_err(failed)?;
+    Ok((pid, pump.take(pid, streams, reaper).first_of(cgroup::CONTAINER.into())))
 }
 
 /// What the container is to have for streams.
@@ -125,7 +126,7 @@ async fn create(bundle: &Path, wanted: Wanted, reaper: &Reaper) -> Result<Stream
     }
     let Some(console) = console else { return Ok(streams) };
     // crun has ended, so what it sent is there.
-    terminal::receive(&console).and_then(Streams::of_terminal).context("take the container's terminal").map_err(failed)
+    terminal::receive(&console).map(Streams::Terminal).context("take the container's terminal").map_err(failed)
 }
 
 fn crun() -> Command {

@@ -3,7 +3,7 @@
 use crate::container::Container;
 use crate::helper::Helpers;
 use crate::join::Request;
-use crate::pump::{Carried, Process};
+use crate::pump::Carried;
 use crate::reaper::Reaper;
 use fcvm_link::Stream;
 use fcvm_proto::message::{Exec, Exit, Place, ProcessEvent};
@@ -23,14 +23,14 @@ pub(crate) async fn serve(
         (Place::Container, Some(container)) => helpers.run(&Request::new(&exec, Some(container)), reaper).await,
         (Place::System, _) => helpers.run(&Request::new(&exec, None), reaper).await,
     };
-    let (pid, streams) = match started {
+    let process = match started {
         Ok(started) => started,
         Err(Refusal { code, reason }) => {
             let _ = sender.message(&ProcessEvent::Failed { code, reason }).await;
             return sender.finish();
         }
     };
-    let mut process = Process::new(pid, streams, reaper);
+    let pid = process.pid();
     if sender.message(&ProcessEvent::Started { pid }).await.is_err() {
         return kill_group(pid);
     }
@@ -40,9 +40,9 @@ pub(crate) async fn serve(
         return process.abandon().await;
     }
     match process.carry((sender, receiver)).await {
-        Ok(Carried::ToItsEnd) => {}
-        Ok(Carried::Detached) => return process.abandon().await,
-        Err(_) => kill_group(pid),
+        Carried::ToItsEnd => {}
+        Carried::Detached(process) => return process.abandon().await,
+        Carried::Lost(_) => kill_group(pid),
     }
     helpers.refill().await;
 }

@@ -6,7 +6,7 @@
 use crate::command::{self, Input, Program};
 use crate::exec::Refusal;
 use crate::join::{self, Request};
-use crate::pump::Streams;
+use crate::pump::{Process, Pump, Streams};
 use crate::reaper::Reaper;
 use crate::terminal::{self, Pair};
 use anyhow::{Context, Result};
@@ -29,6 +29,7 @@ const PIPE: usize = 64 << 10;
 struct Helper {
     pid: i32,
     streams: Streams,
+    pump: Pump,
     request: File,
     status: pipe::Receiver,
 }
@@ -40,8 +41,8 @@ pub(crate) struct Helpers {
 }
 
 impl Helpers {
-    /// Starts a command. Returns its number, and our ends of its streams.
-    pub(crate) async fn run(&self, request: &Request, reaper: &Reaper) -> Result<(i32, Streams), Refusal> {
+    /// Starts a command.
+    pub(crate) async fn run(&self, request: &Request, reaper: &Reaper) -> Result<Process, Refusal> {
         let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
         let bytes = serde_json::to_vec(request).context("encode the helper's request").map_err(failed)?;
         let helper = match request.terminal() {
@@ -87,7 +88,8 @@ impl Helper {
         };
         let (pid, streams) = started.context("start the helper")?;
         let status = pipe::Receiver::from_owned_fd(status).context("watch the helper")?;
-        Ok(Self { pid, streams, request: request.into(), status })
+        let pump = Pump::start().context("start to carry its streams")?;
+        Ok(Self { pid, streams, pump, request: request.into(), status })
     }
 
     /// Starts one at a new terminal of a container.
@@ -101,8 +103,8 @@ impl Helper {
         rustix::process::Pid::from_raw(self.pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
     }
 
-    async fn run(self, bytes: Vec<u8>, reaper: &Reaper) -> Result<(i32, Streams), Refusal> {
-        let Self { pid, streams, mut request, mut status } = self;
+    async fn run(self, bytes: Vec<u8>, reaper: &Reaper) -> Result<Process, Refusal> {
+        let Self { pid, streams, pump, mut request, mut status } = self;
         let helper_ended = reaper.ended(pid);
         if bytes.len() <= PIPE {
             let _the_helper_says_what_it_lacks = request.write_all(&bytes);
@@ -118,7 +120,7 @@ impl Helper {
         read.map_err(|error| Refusal::new(125, format!("hear the helper: {error}")))?;
         let report = join::Report::decode(&said).ok_or_else(|| Refusal::new(125, "the helper died"))?;
         match report.failure {
-            None => Ok((report.pid, streams)),
+            None => Ok(pump.take(report.pid, streams, reaper)),
             Some(failure) => {
                 if report.pid > 0 {
                     let _ = reaper.ended(report.pid).await;

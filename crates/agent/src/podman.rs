@@ -11,7 +11,7 @@ use crate::command::{self, Input, Program};
 use crate::exec::Refusal;
 use crate::helper::Helpers;
 use crate::join::Request;
-use crate::pump::Process;
+use crate::pump::{Process, Pump};
 use crate::reaper::Reaper;
 use crate::{cgroup, scratch};
 use anyhow::{Context, Result};
@@ -52,14 +52,14 @@ pub(crate) async fn start(
 ) -> Result<(i32, Process), Refusal> {
     let failed = |error: anyhow::Error| Refusal::new(125, format!("{error:#}"));
     let mut appears = watch().context("watch for Podman's container").map_err(failed)?;
-    let (podman, streams) = match terminal(oci) {
+    let process = match terminal(oci) {
         Some(size) => helpers.run(&Request::new(&at_terminal(oci, health, size), None), reaper).await?,
         None => {
             let podman = Program::new(podman(oci, health));
-            command::start(podman, input).await.context("start Podman").map_err(failed)?
+            let (pid, streams) = command::start(podman, input).await.context("start Podman").map_err(failed)?;
+            Pump::start().context("start to carry its streams").map_err(failed)?.take(pid, streams, reaper)
         }
     };
-    let mut process = Process::new(podman, streams, reaper);
     let mut events = [0; 1024];
     loop {
         let ended = tokio::select! {
@@ -71,7 +71,7 @@ pub(crate) async fn start(
             return Ok((pid, process.first_of(cgroup::CONTAINER.into())));
         }
         if ended {
-            let (code, complaint) = process.complaint();
+            let (code, complaint) = process.complaint().await;
             return Err(Refusal::new(code, format!("podman: {}", complaint.trim_start_matches("Error: "))));
         }
     }

@@ -225,18 +225,22 @@ impl Guest {
         done(settled(self.written(), thaw).await.map_err(anyhow::Error::from))
     }
 
-    async fn carry(&self, mut process: Process, (sender, receiver): (fcvm_link::Sender, fcvm_link::Receiver)) {
+    async fn carry(&self, process: Process, (sender, receiver): (fcvm_link::Sender, fcvm_link::Receiver)) {
         let started = sender.message(&ProcessEvent::Started { pid: process.pid() }).await;
         let carried = match started {
             Ok(()) => process.carry((sender, receiver)).await,
-            Err(error) => Err(error),
+            Err(_) => Carried::Lost(process),
         };
-        if !matches!(carried, Ok(Carried::ToItsEnd)) {
-            self.console.replace(Console::Free(process));
-            return self.freed.notify_one();
+        match carried {
+            Carried::Lost(process) | Carried::Detached(process) => {
+                self.console.replace(Console::Free(process));
+                self.freed.notify_one();
+            }
+            Carried::ToItsEnd => {
+                self.console.replace(Console::Ended);
+                *self.container.borrow_mut() = None;
+            }
         }
-        self.console.replace(Console::Ended);
-        *self.container.borrow_mut() = None;
     }
 }
 
