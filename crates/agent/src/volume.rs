@@ -4,7 +4,9 @@
 //! between two lives programs wait. Where the host's server is gone they do not: what was asked and is not answered has
 //! failed, as does all else until the host serves the volume again. Nothing is ever asked twice.
 //!
-//! Nothing here may touch a file of a volume on the agent's own thread: that thread carries the answer.
+//! The agent's own thread carries the answers, so nothing on it may wait for a volume: neither for a file of it nor for
+//! anybody who waits for one. Hence files of the container are touched, programs started ([`crate::command`]), streams of
+//! processes carried ([`crate::pump`]) and processes looked at by other threads.
 //!
 //! What changes on the host raises events in the guest ([`events`]): the agent asks for them among the kernel's requests,
 //! a thread raises them, and some of the requests that this takes are answered here.
