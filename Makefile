@@ -82,6 +82,7 @@ bench: deps-test build
 	FCVM_AGENT_BIN=$(abspath $(AGENT)) $(FCVM) --data-dir target/e2e setup
 	FCVM_BIN=$(abspath $(FCVM)) FCVM_AGENT_BIN=$(abspath $(AGENT)) cargo run --release --locked -p xtask -- bench run
 	FCVM_BIN=$(abspath $(FCVM)) FCVM_AGENT_BIN=$(abspath $(AGENT)) cargo run --release --locked -p xtask -- bench clone
+	FCVM_BIN=$(abspath $(FCVM)) FCVM_AGENT_BIN=$(abspath $(AGENT)) cargo run --release --locked -p xtask -- bench volume
 	@if [ -n "$$FCVM_FIRECRACKER_BIN" ]; then FCVM_BIN=$(abspath $(FCVM)) cargo run --release --locked -p xtask -- bench firecracker; \
 	  else echo "SKIPPED: bench firecracker, because FCVM_FIRECRACKER_BIN does not name it"; fi
 

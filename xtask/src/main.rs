@@ -1,10 +1,11 @@
-//! Chores that are not part of the product: `cargo xtask bench run`, `bench clone` and `bench firecracker`.
+//! Chores that are not part of the product: `cargo xtask bench run`, `bench clone`, `bench firecracker` and
+//! `bench volume`.
 
 mod bench;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask bench run|clone|firecracker [--runs N] [--out FILE]";
+const USAGE: &str = "usage: cargo xtask bench run|clone|firecracker|volume [--runs N] [--out FILE] [--full]";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -13,6 +14,7 @@ fn main() -> Result<()> {
         ["bench", "run", options @ ..] => bench::run(&bench::Options::parse(options)?),
         ["bench", "clone", options @ ..] => bench::clone(&bench::Options::parse(options)?),
         ["bench", "firecracker", options @ ..] => bench::firecracker(&bench::Options::parse(options)?),
+        ["bench", "volume", options @ ..] => bench::volume(&bench::Options::parse(options)?),
         // What a bench starts of itself.
         [bench::OWNER, directory] => bench::own(directory.as_ref()),
         _ => bail!(USAGE),

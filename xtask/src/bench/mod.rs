@@ -1,4 +1,5 @@
-//! `bench run`, `bench clone` and `bench firecracker`: what a user waits for, measured from outside, ours and the peers' in turn in one run.
+//! `bench run`, `bench clone`, `bench firecracker` and `bench volume`: what a user waits for, measured from outside, ours and
+//! the peers' in turn in one run.
 //!
 //! Clock points: a *command* is measured from just before its process is spawned to just after it was reaped, output
 //! included. Throughput is bytes over the same span. The peers are what Debian ships; one that is absent is left out.
@@ -10,6 +11,7 @@ mod floor;
 mod podman;
 mod runsc;
 mod sample;
+mod volume;
 
 use anyhow::{Context, Result, bail};
 pub(crate) use firecracker::{OWNER, own};
@@ -21,23 +23,32 @@ use std::time::{Duration, Instant};
 
 /// What was asked on the command line.
 pub(crate) struct Options {
-    runs: usize,
+    runs: Option<usize>,
     out: Option<PathBuf>,
+    full: bool,
 }
 
 impl Options {
     pub(crate) fn parse(words: &[&str]) -> Result<Self> {
-        let mut options = Self { runs: 20, out: None };
+        let mut options = Self { runs: None, out: None, full: false };
         let mut words = words.iter();
         while let Some(word) = words.next() {
+            if *word == "--full" {
+                options.full = true;
+                continue;
+            }
             let value = words.next().with_context(|| format!("{word} needs a value"))?;
             match *word {
-                "--runs" => options.runs = value.parse().context("--runs takes a number")?,
+                "--runs" => options.runs = Some(value.parse().context("--runs takes a number")?),
                 "--out" => options.out = Some(value.into()),
                 _ => bail!("unknown option {word}"),
             }
         }
         Ok(options)
+    }
+
+    fn runs(&self) -> usize {
+        self.runs.unwrap_or(20)
     }
 }
 
@@ -72,13 +83,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let mut table = HEAD.to_owned();
     let everyone = || std::iter::once(&ours as &dyn Peer).chain(peers.iter().map(AsRef::as_ref));
-    compare(&mut table, "`run --rm IMAGE true`, ms", options.runs, everyone(), |peer| peer.run_true())?;
-    row(&mut table, "`run --rm IMAGE true`, cached, ms", "fcvm", &cached(options.runs, &ours)?);
-    compare(&mut table, "`exec true`, ms", options.runs, everyone(), |peer| peer.exec(&["true"]))?;
-    row(&mut table, "CLI start-up (`fcvm --version`), ms", "fcvm", &millis(options.runs, || ours.version())?);
+    compare(&mut table, "`run --rm IMAGE true`, ms", options.runs(), everyone(), |peer| peer.run_true())?;
+    row(&mut table, "`run --rm IMAGE true`, cached, ms", "fcvm", &cached(options.runs(), &ours)?);
+    compare(&mut table, "`exec true`, ms", options.runs(), everyone(), |peer| peer.exec(&["true"]))?;
+    row(&mut table, "CLI start-up (`fcvm --version`), ms", "fcvm", &millis(options.runs(), || ours.version())?);
     row(&mut table, "owner's resident memory, MiB", "fcvm", &ours.owner_memory()?);
     row(&mut table, "whole VM's proportional memory, MiB", "fcvm", &ours.vm_memory()?);
-    let bulk = options.runs.min(5);
+    let bulk = options.runs().min(5);
     row(&mut table, "`exec` stdout, MB/s", "fcvm", &rate(bulk, || ours.stdout())?);
     row(&mut table, "`exec -i` stdin, MB/s", "fcvm", &rate(bulk, || ours.stdin())?);
     row(&mut table, "published port, guest to host, MB/s", "fcvm", &rate(bulk, || ours.port())?);
@@ -88,12 +99,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// What starting from a snapshot costs.
 pub(crate) fn clone(options: &Options) -> Result<()> {
-    publish(&clone::measure(options.runs)?, options)
+    publish(&clone::measure(options.runs())?, options)
 }
 
 /// What Firecracker, at its native speed, costs with us around it.
 pub(crate) fn firecracker(options: &Options) -> Result<()> {
-    publish(&firecracker::measure(options.runs)?, options)
+    publish(&firecracker::measure(options.runs())?, options)
+}
+
+/// What files cost in a volume: more than a few rounds take too long.
+pub(crate) fn volume(options: &Options) -> Result<()> {
+    let scale = if options.full { volume::FULL } else { volume::SMALL };
+    publish(&volume::measure(options.runs.unwrap_or(3), &scale)?, options)
 }
 
 fn publish(table: &str, options: &Options) -> Result<()> {
