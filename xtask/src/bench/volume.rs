@@ -15,6 +15,7 @@ mod tools;
 use super::{HEAD, Samples, row};
 use anyhow::{Context, Result};
 use fcvm_e2e::{BUSYBOX, Host};
+use goal::Kind::{self, Cached, Peer, Sequential, Uncached};
 use machine::Machine;
 use place::Place;
 use std::path::{Path, PathBuf};
@@ -56,25 +57,23 @@ enum Unit {
 struct Row {
     what: &'static str,
     unit: Unit,
-    /// Whose kind of goal it has.
-    goal: goal::Kind,
+    /// What kind of goal it has.
+    goal: Kind,
     /// What the work is told: how the caches are to be, and the operation.
     work: &'static str,
 }
 
-const fn micros(goal: goal::Kind, what: &'static str, work: &'static str) -> Row {
+const fn micros(goal: Kind, what: &'static str, work: &'static str) -> Row {
     Row { what, unit: Unit::Micros, goal, work }
 }
 
 const fn rate(what: &'static str, work: &'static str) -> Row {
-    Row { what, unit: Unit::Rate, goal: goal::Kind::Sequential, work }
+    Row { what, unit: Unit::Rate, goal: Sequential, work }
 }
 
-const fn millis(goal: goal::Kind, what: &'static str, work: &'static str) -> Row {
+const fn millis(goal: Kind, what: &'static str, work: &'static str) -> Row {
     Row { what, unit: Unit::Millis, goal, work }
 }
-
-use goal::Kind::{Cached, Peer, Uncached};
 
 /// In this order: what is read was written before.
 const ROWS: &[Row] = &[

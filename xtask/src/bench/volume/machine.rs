@@ -80,6 +80,7 @@ impl Machine {
         };
         let dir = host.path().join("machine");
         initramfs(&dir, &package.join("lib/modules").join(&release), tools)?;
+        disk(&host.data().join("artifacts"), &dir)?;
         let (server, socket) = serve(&dir, shown.1)?;
         let mut qemu = command(&dir, &package.join("boot").join(format!("vmlinuz-{release}")), shown.0, memory);
         qemu.arg("-append").arg(parameters(&guest(&["cat", "/proc/cmdline"])?));
@@ -160,11 +161,15 @@ fn initramfs(dir: &Path, modules: &Path, tools: &Path) -> Result<()> {
     fs::write(root.join("init"), INIT.replace("MODULES", &MODULES.join(" ")))?;
     output(Command::new("chmod").arg("755").arg(root.join("init")))?;
     let pack = "find . | busybox cpio -o -H newc > ../initramfs";
-    output(Command::new("sh").args(["-c", pack]).current_dir(&root))?;
-    // As our guests' disk has it, so far as mke2fs has it by itself.
-    let disk = dir.join("disk");
-    File::create(&disk)?.set_len(10 << 30)?;
-    output(Command::new("mke2fs").args(["-q", "-t", "ext4", "-E", "lazy_itable_init=1"]).arg(&disk)).map(drop)
+    output(Command::new("sh").args(["-c", pack]).current_dir(&root)).map(drop)
+}
+
+/// A copy of the empty disk that our guests get.
+fn disk(artifacts: &Path, dir: &Path) -> Result<()> {
+    let mut made = fs::read_dir(artifacts.join("scratch"))?.flatten().map(|entry| entry.path());
+    let empty = made.find(|path| path.extension().is_some_and(|kind| kind == "ext4"));
+    let empty = empty.context("`fcvm setup` has made no disk")?;
+    output(Command::new("cp").arg("--sparse=always").arg(empty).arg(dir.join("disk"))).map(drop)
 }
 
 const INIT: &str = "#!/bin/busybox sh
@@ -174,7 +179,7 @@ mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
 exec < /dev/ttyS0 > /dev/ttyS0 2>&1
 stty raw -echo
 for module in MODULES; do [ ! -e /modules/$module.ko ] || insmod /modules/$module.ko; done
-mount -t ext4 /dev/vda /own && mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000 nine /nine
+mount -t ext4 -o noatime,discard /dev/vda /own && mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000 nine /nine
 mounted=$?
 [ ! -d /sys/bus/virtio/drivers/virtiofs/virtio* ] || mount -t virtiofs shared /virtiofs || mounted=1
 echo ended $mounted
