@@ -230,3 +230,45 @@ impl Chance {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operation_says_how_much_it_did() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        assert_eq!(fill(dir, 3).unwrap(), 3);
+        assert_eq!((list(dir).unwrap(), stat(dir, 3).unwrap(), small(dir, 2).unwrap()), (3, 3, 2));
+        assert_eq!((write(dir, 2).unwrap(), read(dir).unwrap()), (2, 2));
+        assert_eq!((random_read(dir, 5).unwrap(), random_write(dir, 5, Then::Sync).unwrap()), (5, 5));
+    }
+
+    #[test]
+    fn what_is_created_is_gone_again() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(create(dir.path(), 4).unwrap(), 4);
+        assert_eq!(fs::read_dir(dir.path().join("new")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn random_places_are_blocks_of_the_file() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(10 * BLOCK as u64).unwrap();
+        let mut places = Places::of(&file).unwrap();
+        assert!((0..100).map(|_| places.next()).all(|place| place % BLOCK as u64 == 0 && place < 10 * BLOCK as u64));
+    }
+
+    #[test]
+    fn what_is_warm_was_done_before() {
+        let mut times = 0;
+        let mut work = || {
+            times += 1;
+            Ok(1)
+        };
+        measure("warm", &mut work).unwrap();
+        assert_eq!(times, 1 + PASSES);
+        assert!(measure("tepid", || Ok(1)).is_err());
+    }
+}
