@@ -199,6 +199,41 @@ fn commands_start_while_the_agent_has_files_of_a_volume_open_itself() {
 }
 
 #[test]
+fn ten_clones_read_one_volume_and_each_sees_what_the_others_write() {
+    let host = Host::new();
+    let src = tree(&host, "src");
+    for number in 0..50 {
+        fs::write(src.join(format!("f{number:02}")), format!("{number}\n").repeat(1000)).unwrap();
+    }
+    let source = host.start("source", &["-v", &volume(&src, "/src"), BUSYBOX, "sleep", "1000"]);
+    let whole = sh(&source, "cat /src/f* | sha256sum");
+    host.fcvm(["snapshot", "create", "source", "--tag", "s"]).ok();
+    host.fcvm(["rm", "-f", "-t", "0", "source"]).ok();
+    let names: Vec<String> = (0..10).map(|number| format!("clone{number}")).collect();
+    for name in &names {
+        host.fcvm(["snapshot", "run", "s", "-d", "--name", name]).ok();
+    }
+    let (host_of, whole) = (&host, &whole);
+    std::thread::scope(|scope| {
+        for name in &names {
+            let read = move || {
+                let script = format!("echo {name} > /src/{name}; cat /src/f* | sha256sum");
+                assert_eq!(&sh(&host_of.vm(name), &script), whole, "{name}");
+            };
+            scope.spawn(read);
+        }
+    });
+    // What one has read already is another thing for all of them as soon as one has written it.
+    sh(&host.vm("clone0"), "echo new > /src/f00");
+    for name in &names {
+        assert_eq!(sh(&host.vm(name), "until grep -q new /src/f00; do :; done; cat /src/clone*").lines().count(), 10);
+    }
+    host.fcvm(["rm", "-f", "-t", "0"].into_iter().chain(names.iter().map(String::as_str))).ok();
+    host.fcvm(["snapshot", "rm", "s"]).ok();
+    host.assert_clean();
+}
+
+#[test]
 fn a_volume_that_does_not_answer_keeps_nobody_waiting_but_who_asks_it() {
     let host = Host::new();
     let src = tree(&host, "src");

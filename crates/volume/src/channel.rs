@@ -5,6 +5,7 @@
 
 use crate::control::{Cache, Owners, Served, State};
 use crate::events::{Followed, Outlet, Watcher, concerns};
+use crate::kept::{Kept, Seen};
 use crate::message::{Message, Tables, opcode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use virtiofsd::filesystem::SerializableFileSystem;
 use virtiofsd::passthrough::{
     CachePolicy, Config, InodeFileHandlesMode, MigrationMode, MigrationOnError, NegotiationMode, PassthroughFs,
@@ -47,6 +48,7 @@ pub(crate) struct Channel {
     tables: Tables,
     /// How long a guest believes a name or an attribute.
     believed: Duration,
+    kept: Kept,
 }
 
 impl Channel {
@@ -68,6 +70,7 @@ impl Channel {
             busy: RwLock::default(),
             hello: Mutex::default(),
             believed: believed(served),
+            kept: Kept::of(served.cache),
             tables: if served.state.is_some() { Tables::Restored } else { Tables::Grown },
         };
         let mut tables = None;
@@ -158,7 +161,7 @@ impl Channel {
         }
         let followed = self.events.as_ref().filter(|_| concerns(opcode));
         let followed = followed.map(|events| Ok::<_, io::Error>((events, events.begin(message)?))).transpose()?;
-        let length = self.act(message)?;
+        let length = if opcode == opcode::OPEN { self.open_file(message)? } else { self.act(message)? };
         if let Some((events, under_way)) = followed {
             events.end(&under_way, &message.answered(length)?);
         }
@@ -166,6 +169,26 @@ impl Channel {
             return message.believe_absent(length, self.believed);
         }
         Ok(length)
+    }
+
+    /// Opens a file, and leaves the guest what it has of its content if nobody has changed it since the last time.
+    fn open_file(&self, message: &mut Message) -> io::Result<u32> {
+        let keeps = match &self.kept {
+            Kept::AsItIs => false,
+            Kept::All => true,
+            Kept::Unchanged(seen) => self.is_unchanged(message, seen)?,
+        };
+        let opened = self.act(message)?;
+        if keeps { message.keep_content(opened) } else { Ok(opened) }
+    }
+
+    fn is_unchanged(&self, message: &mut Message, seen: &Seen) -> io::Result<bool> {
+        let (request, node) = (message.request()?, message.node()?);
+        message.ask_attributes()?;
+        let length = self.ask(message)?;
+        let stamp = message.stamp(length)?;
+        message.load(&request)?;
+        Ok(stamp.is_some_and(|stamp| seen.is_unchanged(node, stamp, now_ns())))
     }
 
     fn act(&self, message: &mut Message) -> io::Result<u32> {
@@ -188,6 +211,11 @@ impl Channel {
     fn ask(&self, message: &mut Message) -> io::Result<u32> {
         message.answer(self.tables, |reader, writer| self.files.handle_message(reader, writer, None::<&mut ()>))
     }
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn believed(served: &Served) -> Duration {
@@ -233,5 +261,76 @@ fn configuration(served: &Served, descriptors: u64) -> Config {
         gid_map: map,
         guest_fd_limit: descriptors,
         ..Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Events;
+    use std::fs;
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+
+    struct Guest {
+        channel: Channel,
+        message: Message,
+        _socket: UnixStream,
+    }
+
+    impl Guest {
+        fn new(root: &Path, cache: Cache) -> Self {
+            let owners = if fcvm_sys::process::runs_as_root() { Owners::Asking } else { Owners::One };
+            let root = root.to_str().unwrap().to_owned();
+            let served = Served { root, cache, owners, events: Events::Untold, state: None };
+            let (socket, ours) = UnixStream::pair().unwrap();
+            let channel = Channel::open(&served, ours.into(), 1000, None).unwrap();
+            let mut guest = Self { channel, message: Message::new().unwrap(), _socket: socket };
+            guest.ask(opcode::INIT, 0, &[7, 31, 1 << 20, !(1 << 30)].map(u32::to_ne_bytes).concat());
+            guest
+        }
+
+        fn ask(&mut self, opcode: u32, node: u64, body: &[u8]) -> Vec<u8> {
+            let head = [40 + body.len() as u32, opcode].map(u32::to_ne_bytes).concat();
+            let request = [&head[..], &[7; 8], &node.to_ne_bytes(), &[0; 16], body].concat();
+            self.message.load(&request).unwrap();
+            let length = self.channel.answer(&mut self.message).unwrap();
+            let answer = self.message.answered(length).unwrap();
+            assert_eq!(answer[4..8], [0; 4], "opcode {opcode} failed");
+            answer[16..].to_vec()
+        }
+
+        /// Whether an open leaves the content as it is.
+        fn keeps(&mut self, node: u64) -> bool {
+            let opened = self.ask(opcode::OPEN, node, &[0; 8]);
+            self.ask(opcode::RELEASE, node, &[&opened[..8], &[0; 16]].concat());
+            opened[8] & 2 != 0
+        }
+    }
+
+    #[test]
+    fn the_content_of_a_file_is_kept_until_somebody_changes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "one").unwrap();
+        let look_up = |guest: &mut Guest| {
+            let told = guest.ask(opcode::LOOKUP, 1, b"file\0");
+            u64::from_ne_bytes(*told.first_chunk().unwrap())
+        };
+        let mut guest = Guest::new(dir.path(), Cache::Auto);
+        let node = look_up(&mut guest);
+        assert!(!guest.keeps(node), "it was never opened");
+        // Once its change is a tick ago, and from then on.
+        while !guest.keeps(node) {}
+        assert!(guest.keeps(node));
+        fs::write(&path, "two").unwrap();
+        assert!(!guest.keeps(node));
+
+        let mut without = Guest::new(dir.path(), Cache::None);
+        let node = look_up(&mut without);
+        assert!(!without.keeps(node) && !without.keeps(node));
+        let mut alone = Guest::new(dir.path(), Cache::Writeback);
+        let node = look_up(&mut alone);
+        assert!(alone.keeps(node));
     }
 }

@@ -15,6 +15,7 @@ mod events;
 #[cfg(test)]
 mod hostile;
 mod inside;
+mod kept;
 mod message;
 mod server;
 mod tables;

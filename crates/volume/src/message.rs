@@ -8,6 +8,7 @@
 //! ```
 //! Only [`Message`] writes the rings, so nothing of what a guest says is believed here but the request's own bytes.
 
+use crate::kept::Stamp;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -35,6 +36,9 @@ const USED: GuestAddress = GuestAddress(0x200);
 const REQUEST: GuestAddress = GuestAddress(0x1000);
 const ANSWER: GuestAddress = GuestAddress(0x1000 + LONGEST as u64);
 
+/// `FOPEN_KEEP_CACHE`.
+const KEEP_CACHE: u32 = 1 << 1;
+
 /// `VRING_DESC_F_NEXT` and `VRING_DESC_F_WRITE`.
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
@@ -43,6 +47,7 @@ const WRITE: u16 = 2;
 pub(crate) mod opcode {
     pub(crate) const LOOKUP: u32 = 1;
     pub(crate) const FORGET: u32 = 2;
+    pub(crate) const GETATTR: u32 = 3;
     pub(crate) const SETATTR: u32 = 4;
     pub(crate) const SYMLINK: u32 = 6;
     pub(crate) const MKNOD: u32 = 8;
@@ -157,6 +162,11 @@ impl Message {
         Ok(answer)
     }
 
+    /// The number of the file that it is about.
+    pub(crate) fn node(&self) -> io::Result<u64> {
+        self.memory.read_obj(GuestAddress(REQUEST.0 + 16)).map_err(io::Error::other)
+    }
+
     /// What the request is about.
     pub(crate) fn opcode(&self) -> io::Result<u32> {
         self.number(4)
@@ -228,6 +238,37 @@ impl Message {
         self.head(ENTRY as u32, 0)?;
         self.put(GuestAddress(ANSWER.0 + u64::from(ANSWER_HEADER)), &entry)?;
         Ok(ANSWER_HEADER + ENTRY as u32)
+    }
+
+    /// Makes of a request about a file the question for its attributes; the request is to be loaded again.
+    pub(crate) fn ask_attributes(&mut self) -> io::Result<()> {
+        let head = self.beginning(REQUEST_HEADER as usize)?;
+        let length = REQUEST_HEADER + 16;
+        let question = [&length.to_ne_bytes()[..], &opcode::GETATTR.to_ne_bytes(), &head[8..], &[0; 16]];
+        self.load(&question.concat())
+    }
+
+    /// What the answer of such a length to that question says of the file; nothing if it is an error.
+    pub(crate) fn stamp(&self, length: u32) -> io::Result<Option<Stamp>> {
+        let answer = self.answered(length)?;
+        // `fuse_attr_out`: how long it is believed, then `fuse_attr`.
+        let long = |at: usize| answer.get(ANSWER_HEADER as usize + 16 + at..).and_then(<[u8]>::first_chunk);
+        let (size, seconds) = (long(8).copied().map(u64::from_ne_bytes), long(40).copied().map(i64::from_ne_bytes));
+        let nanoseconds = long(56).and_then(|bytes: &[u8; 8]| bytes.first_chunk()).copied().map(u32::from_ne_bytes);
+        let (Some(size), Some(seconds), Some(nanoseconds)) = (size, seconds, nanoseconds) else { return Ok(None) };
+        let changed_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.into());
+        Ok(Some(Stamp { changed_ns, size }))
+    }
+
+    /// Makes of the answer that a file is open one that leaves the guest what it has of its content (`FOPEN_KEEP_CACHE`).
+    pub(crate) fn keep_content(&self, length: u32) -> io::Result<u32> {
+        // `fuse_open_out`: the handle, then the flags.
+        let flags = GuestAddress(ANSWER.0 + u64::from(ANSWER_HEADER) + 8);
+        if length >= ANSWER_HEADER + 16 {
+            let said = self.memory.read_obj::<u32>(flags).map_err(io::Error::other)?;
+            self.memory.write_obj(said | KEEP_CACHE, flags).map_err(io::Error::other)?;
+        }
+        Ok(length)
     }
 
     /// Sends an answer of this length.
