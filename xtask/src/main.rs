@@ -3,13 +3,16 @@
 
 mod bench;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 const USAGE: &str = "usage: cargo xtask bench run|clone|firecracker|volume [--runs N] [--out FILE] [--full]";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    if words.first() == Some(&"bench") {
+        ensure!(std::env::var_os("FCVM_BIN").is_some(), "FCVM_BIN names the fcvm that is measured: use `make bench`");
+    }
     match words.as_slice() {
         ["bench", "run", options @ ..] => bench::run(&bench::Options::parse(options)?),
         ["bench", "clone", options @ ..] => bench::clone(&bench::Options::parse(options)?),
