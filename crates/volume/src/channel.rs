@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use virtiofsd::filesystem::SerializableFileSystem;
 use virtiofsd::passthrough::{
     CachePolicy, Config, InodeFileHandlesMode, MigrationMode, MigrationOnError, NegotiationMode, PassthroughFs,
@@ -184,11 +184,13 @@ impl Channel {
 
     fn is_unchanged(&self, message: &mut Message, seen: &Seen) -> io::Result<bool> {
         let (request, node) = (message.request()?, message.node()?);
+        // Before the file is looked at: what changes it later has this time or a later one.
+        let now_ns = fcvm_sys::stamp::now_ns()?;
         message.ask_attributes()?;
         let length = self.ask(message)?;
         let stamp = message.stamp(length)?;
         message.load(&request)?;
-        Ok(stamp.is_some_and(|stamp| seen.is_unchanged(node, stamp, now_ns())))
+        Ok(stamp.is_some_and(|stamp| seen.is_unchanged(node, stamp, now_ns)))
     }
 
     fn act(&self, message: &mut Message) -> io::Result<u32> {
@@ -211,11 +213,6 @@ impl Channel {
     fn ask(&self, message: &mut Message) -> io::Result<u32> {
         message.answer(self.tables, |reader, writer| self.files.handle_message(reader, writer, None::<&mut ()>))
     }
-}
-
-fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn believed(served: &Served) -> Duration {

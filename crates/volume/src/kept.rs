@@ -1,7 +1,7 @@
 //! What a guest may keep of a file's content from one open to the next.
 //!
-//! A file is as it was if its change time is: nobody can set that. It goes on by ticks, so one that is not older than a tick
-//! says nothing yet. What a program of the host writes through a mapping of the file is seen in it once the host's kernel
+//! A file is as it was if its change time is: nobody can set that. It goes on by ticks, so one that is of this
+//! very tick says nothing yet: another change may follow in it. What a program of the host writes through a mapping of the file is seen in it once the host's kernel
 //! writes that back, as over any network file system.
 
 use crate::control::Cache;
@@ -10,9 +10,6 @@ use std::sync::{Mutex, PoisonError};
 
 /// Files that are remembered at the same time. The content of others is read anew.
 const MOST: usize = 1 << 16;
-
-/// The longest tick of a kernel's clock for files.
-const TICK_NS: i64 = 10_000_000;
 
 /// What a file was when it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +44,11 @@ impl Kept {
 pub(crate) struct Seen(Mutex<HashMap<u64, Stamp>>);
 
 impl Seen {
-    /// Whether a file that is opened now is as it was; from now on this is the last time.
+    /// Whether a file that is opened now is as it was; from now on this is the last time. `now_ns` is the time of files
+    /// ([`fcvm_sys::stamp`]) from before it was looked at.
     pub(crate) fn is_unchanged(&self, node: u64, stamp: Stamp, now_ns: i64) -> bool {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if now_ns.saturating_sub(stamp.changed_ns) <= TICK_NS {
+        if stamp.changed_ns >= now_ns {
             files.remove(&node);
             return false;
         }
@@ -83,7 +81,7 @@ mod tests {
     #[test]
     fn a_change_in_the_tick_of_an_open_may_be_followed_by_another_with_the_same_time() {
         let seen = Seen::default();
-        let fresh = stamp(NOW - TICK_NS);
+        let fresh = stamp(NOW);
         assert!(!seen.is_unchanged(1, fresh, NOW) && !seen.is_unchanged(1, fresh, NOW));
         assert!(!seen.is_unchanged(1, fresh, NOW + 1), "it may have been read before it changed once more");
         assert!(seen.is_unchanged(1, fresh, NOW + 2));

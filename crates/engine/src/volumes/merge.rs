@@ -5,6 +5,7 @@
 use super::tree::{Tree, is, is_barred, is_directory};
 use fcvm_archive::{Conflict as Clash, Holes, Limits, Manner, Owner, Packable, Place, Root, Trust, Writing};
 use fcvm_image::changes::{Change, ChangedFile};
+use fcvm_sys::stamp::changed_ns;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Uid};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashSet};
@@ -261,10 +262,6 @@ fn normal(path: &Path) -> Option<PathBuf> {
     let relative = path.strip_prefix("/").unwrap_or(path);
     let is_plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
     (is_plain && !relative.as_os_str().is_empty()).then(|| relative.components().collect())
-}
-
-fn changed_ns(stat: &Stat) -> i64 {
-    stat.st_ctime.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec as i64)
 }
 
 fn is_equal(mut one: impl Read, mut other: impl Read) -> io::Result<bool> {
