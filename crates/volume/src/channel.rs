@@ -261,6 +261,30 @@ fn configuration(served: &Served, descriptors: u64) -> Config {
     }
 }
 
+/// For the tests of this crate.
+#[cfg(test)]
+impl Channel {
+    /// The answer to a request of a user and a group, as a guest would have it.
+    pub(crate) fn asked(
+        &self,
+        message: &mut Message,
+        (opcode, node): (u32, u64),
+        (uid, gid): (u32, u32),
+        body: &[u8],
+    ) -> Vec<u8> {
+        let length = crate::message::REQUEST_HEADER + u32::try_from(body.len()).unwrap();
+        let head = [length, opcode].map(u32::to_ne_bytes).concat();
+        let who = [uid, gid, 1, 0].map(u32::to_ne_bytes).concat();
+        let request = [&head[..], &Self::UNIQUE.to_ne_bytes(), &node.to_ne_bytes(), &who, body].concat();
+        message.load(&request).unwrap();
+        let length = self.answer(message).unwrap();
+        message.answered(length).unwrap()
+    }
+
+    /// The number of these requests.
+    pub(crate) const UNIQUE: u64 = 0x1234_5678_9abc;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,11 +312,7 @@ mod tests {
         }
 
         fn ask(&mut self, opcode: u32, node: u64, body: &[u8]) -> Vec<u8> {
-            let head = [40 + body.len() as u32, opcode].map(u32::to_ne_bytes).concat();
-            let request = [&head[..], &[7; 8], &node.to_ne_bytes(), &[0; 16], body].concat();
-            self.message.load(&request).unwrap();
-            let length = self.channel.answer(&mut self.message).unwrap();
-            let answer = self.message.answered(length).unwrap();
+            let answer = self.channel.asked(&mut self.message, (opcode, node), (0, 0), body);
             assert_eq!(answer[4..8], [0; 4], "opcode {opcode} failed");
             answer[16..].to_vec()
         }

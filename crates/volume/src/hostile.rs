@@ -6,7 +6,7 @@ use crate::calls;
 use crate::channel::Channel;
 use crate::control::{Cache, Events, Owners, Served};
 use crate::events::Watcher;
-use crate::message::{ANSWER_HEADER, Message, REQUEST_HEADER, opcode};
+use crate::message::{ANSWER_HEADER, Message, opcode};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
@@ -77,27 +77,19 @@ impl Place {
 
     /// Asks, and returns what a guest would hear: the error and the body; nothing if there is no answer.
     fn ask(&mut self, opcode: u32, node: u64, who: (u32, u32), body: &[u8]) -> Option<(i32, Vec<u8>)> {
-        let length = REQUEST_HEADER + u32::try_from(body.len()).unwrap();
-        let unique = 0x1234_5678_9abc_u64;
-        let head = [
-            &numbers(&[length, opcode])[..],
-            &unique.to_ne_bytes(),
-            &node.to_ne_bytes(),
-            &numbers(&[who.0, who.1, 1, 0]),
-            body,
-        ];
-        self.message.load(&head.concat()).unwrap();
-        let length = self.channel.answer(&mut self.message).unwrap();
-        let answer = self.message.answered(length).unwrap();
+        let answer = self.channel.asked(&mut self.message, (opcode, node), who, body);
         if answer.is_empty() {
             return None;
         }
         // What the kernel refuses to hear would leave a program waiting for ever.
         let number = |at: usize| u32::from_ne_bytes(*answer[at..].first_chunk().unwrap());
         let error = number(4) as i32;
-        assert!(length >= ANSWER_HEADER && number(0) == length, "opcode {opcode}: {answer:?}");
+        assert!(
+            answer.len() >= ANSWER_HEADER as usize && number(0) as usize == answer.len(),
+            "opcode {opcode}: {answer:?}"
+        );
         assert!((-511..=0).contains(&error), "opcode {opcode}: error {error}");
-        assert_eq!(answer[8..16], unique.to_ne_bytes(), "opcode {opcode}");
+        assert_eq!(answer[8..16], Channel::UNIQUE.to_ne_bytes(), "opcode {opcode}");
         assert!(!answer.windows(SECRET.len()).any(|window| window == SECRET), "opcode {opcode} told the secret");
         Some((error, answer[ANSWER_HEADER as usize..].to_vec()))
     }

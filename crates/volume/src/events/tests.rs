@@ -60,11 +60,7 @@ impl<'d> Guest<'d> {
 
     #[track_caller]
     fn ask(&mut self, opcode: u32, node: u64, body: &[u8]) -> Vec<u8> {
-        let length = 40 + body.len() as u32;
-        let head = [&numbers(&[length, opcode])[..], &[7; 8], &node.to_ne_bytes(), &[0; 16]].concat();
-        self.message.load(&[&head[..], body].concat()).unwrap();
-        let length = self.channel.answer(&mut self.message).unwrap();
-        let answer = self.message.answered(length).unwrap();
+        let answer = self.channel.asked(&mut self.message, (opcode, node), (0, 0), body);
         assert_eq!(answer.get(4..8).unwrap_or(&[0; 4]), [0; 4], "opcode {opcode} failed");
         answer.get(16..).unwrap_or_default().to_vec()
     }
